@@ -1,0 +1,35 @@
+// Why an issuance failed, sorted by what to do about it (CERTIFICATES section 5). Plain data.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include <boost/system/result.hpp>
+
+namespace gatehouse::acme {
+
+enum class FailureClass : uint8_t {
+  transport,   // no answer, 5xx, timeouts: a breaker for the CA
+  validation,  // the challenge failed
+  rate_limit,  // 429: never before retry_at
+  policy,      // the CA will not issue this name: blocked until a person acts
+  account,     // needs a person: externalAccountRequired, userActionRequired, deactivated
+  storage,     // the order could not be journalled or the account not stored
+  internal,
+};
+
+struct Failure {
+  FailureClass kind = FailureClass::internal;
+  std::string sentence;  // for a person: name, CA, challenge, the CA's detail, cause, fix
+  std::string type;      // the problem document's type without its urn prefix, may be empty
+  std::optional<std::chrono::system_clock::time_point> retry_at;  // from Retry-After or the detail
+};
+
+template <class T>
+using Outcome = boost::system::result<T, Failure>;
+
+/// Called by Outcome::value() on a failure; never on the data path.
+[[noreturn]] void throw_exception_from_error(const Failure& failure, const boost::source_location&);
+
+}  // namespace gatehouse::acme

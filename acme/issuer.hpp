@@ -1,0 +1,51 @@
+// Obtains one certificate from one CA: account, order, challenges, finalize, download, verify.
+//
+// Does not decide when, how often, or what to do after a failure (manager), and does not store the
+// certificate: it journals the order in Storage so that a crash resumes it and never orders twice.
+// Control thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "acme/failure.hpp"
+#include "acme/solver/http01.hpp"
+#include "acme/storage/storage.hpp"
+#include "base/clock.hpp"
+#include "base/fetch.hpp"
+#include "config/snapshot.hpp"
+#include "tls/certificate.hpp"
+
+namespace gatehouse::acme {
+
+class Issuer {
+ public:
+  /// All references outlive the issuer. One issuer for each CA; calls for different names may run
+  /// at the same time and share the directory, the nonces and the account.
+  Issuer(base::Fetcher& fetcher, Storage& storage, Http01& http01, const base::Clock& clock,
+         config::CertificateAuthority authority, const config::Acme& settings);
+  ~Issuer();
+
+  /// `id` names the certificate in storage (`orders/<id>/`). A journalled order of that id for the
+  /// same names and CA is read and continued; otherwise a new one is placed. The certificate is
+  /// verified (key, names, dates, chain) before it is returned. The journal stays: the caller
+  /// calls forget(id) once the certificate is stored.
+  boost::asio::awaitable<Outcome<tls::CertificatePtr>> obtain(std::string id,
+                                                              std::vector<std::string> names);
+  boost::asio::awaitable<void> forget(std::string id);
+
+  /// GET of the directory: true if the CA answers well (the half-open probe of the breaker).
+  boost::asio::awaitable<bool> probe();
+
+  /// Orders placed since the start, for the metric.
+  uint64_t orders_placed() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace gatehouse::acme

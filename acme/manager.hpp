@@ -1,0 +1,77 @@
+// Keeps every name's certificate fresh: loads, obtains, renews, falls back, and says what it did.
+//
+// Does not talk ACME (issuer) or serve TLS (tls, through the hooks). One for the process, on the
+// control thread; a reload of the configuration never aborts an order or drops a certificate.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include "acme/solver/http01.hpp"
+#include "acme/storage/storage.hpp"
+#include "base/clock.hpp"
+#include "base/fetch.hpp"
+#include "base/metrics.hpp"
+#include "config/snapshot.hpp"
+#include "tls/certificate.hpp"
+#include "tls/certificate_table.hpp"
+
+namespace gatehouse::acme {
+
+struct ManagerHooks {
+  /// A certificate to be served for `name` from now on (also "*.zone").
+  std::function<void(std::string name, tls::CertificatePtr certificate)> serve;
+  /// The self-signed stand-in for `zone` and one label below it.
+  std::function<void(std::string zone, tls::CertificatePtr certificate)> serve_fallback;
+  /// No longer to be served.
+  std::function<void(std::string name)> withdraw;
+};
+
+/// For `gatehouse certs list` and the admin interface.
+struct CertificateStatus {
+  std::string name;
+  std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired"
+  std::string issuer;  // empty: none yet
+  std::string serial;
+  std::chrono::system_clock::time_point not_before, not_after, renew_at;  // epoch: unknown
+  bool on_demand = false;
+  std::string last_error;
+  std::chrono::system_clock::time_point next_attempt;
+};
+
+class Manager {
+ public:
+  Manager(boost::asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
+          Http01& http01, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks);
+  ~Manager();
+
+  /// The configuration to work for, at start and at each reload. Loads what is stored, starts what
+  /// is missing; never waits for a CA. At the first call with an `ask` URL, tests it with a random
+  /// name, which it must deny: the error returned then stops the start.
+  boost::asio::awaitable<base::Result<void>> configure(config::SnapshotPtr snapshot);
+
+  /// A first handshake for `name`, which the table lacks. `deliver` is called exactly once, at the
+  /// latest after on_demand.wait. See CERTIFICATES section 3 for the order of checks.
+  void acquire(std::string name, std::string client_address,
+               std::function<void(tls::Acquired)> deliver);
+
+  /// A handshake was served from the table for an on-demand name: keeps it among those that renew.
+  void seen(const std::string& name);
+
+  std::vector<CertificateStatus> status() const;
+
+  /// Stops starting anything; running orders stay journalled and resume at the next start.
+  void stop();
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace gatehouse::acme

@@ -1,0 +1,2 @@
+// Beast compiled once: every other file sees declarations only.
+#include <boost/beast/src.hpp>

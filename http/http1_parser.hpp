@@ -1,0 +1,81 @@
+// HTTP/1.1 heads and chunked bodies from bytes (RFC 9112). Built on Beast's basic_parser.
+//
+// Does not read sockets. Views in a parsed head point into the bytes given: the caller keeps them.
+// Any thread; all state is in the objects.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "http/message.hpp"
+#include "http/rules.hpp"
+
+namespace gatehouse::http {
+
+struct HeadLimits {
+  size_t bytes_max = 32 * 1024;  // past it: 431 (414 if the request line alone is too long)
+  size_t fields_max = 128;       // past it: 431
+};
+
+/// Finds the end of a head as bytes arrive, each byte looked at once. Refuses a bare CR or LF and
+/// a NUL as soon as it is seen.
+class HeadScanner {
+ public:
+  enum class Status : uint8_t { need_more, complete, refused };
+  /// `bytes` is everything received since the head's first byte. When complete, `length()` is the
+  /// head's size with its empty line. One empty line before a request line is skipped (RFC 9112
+  /// section 2.2): it counts towards length().
+  Status scan(std::string_view bytes, const HeadLimits& limits);
+  size_t length() const { return length_; }
+  Refusal refusal() const { return refusal_; }
+  void reset() { *this = HeadScanner{}; }
+
+ private:
+  size_t scanned_ = 0;
+  size_t length_ = 0;
+  Refusal refusal_;
+};
+
+/// Parses and checks (rules) one complete head, exactly the bytes that the scanner measured.
+/// Nothing: `out` is filled and its views point into `bytes`.
+std::optional<Refusal> parse_request(std::string_view bytes, const HeadLimits& limits,
+                                     RequestHead& out);
+std::optional<Refusal> parse_response(std::string_view bytes, const HeadLimits& limits,
+                                      Method request_method, ResponseHead& out);
+
+/// Decodes a chunked body (RFC 9112 section 7.1) in place, whatever way it is split.
+class ChunkDecoder {
+ public:
+  enum class Status : uint8_t { need_more, complete, refused };
+  struct Step {
+    Status status = Status::need_more;
+    size_t consumed = 0;  // bytes of input used; the rest belongs to the next message
+    size_t produced = 0;  // body bytes, moved to the start of the same buffer
+  };
+  /// Consumes as much of `data` as belongs to this body.
+  Step decode(char* data, size_t size);
+  /// After complete: the trailers that may pass (rules::trailer_allowed), checked.
+  const Trailers& trailers() const { return trailers_; }
+  Refusal refusal() const { return refusal_; }
+  void reset();
+
+  static constexpr size_t size_digits_max = 16;
+  static constexpr size_t extension_bytes_max = 4096;  // in one body, all chunks together
+  static constexpr size_t trailer_bytes_max = 8 * 1024;
+  static constexpr size_t trailer_fields_max = 64;
+
+ private:
+  enum class State : uint8_t;
+  State state_{};
+  uint8_t digits_ = 0;
+  uint32_t extension_bytes_ = 0;
+  uint64_t remaining_ = 0;
+  std::string trailer_text_;
+  Trailers trailers_;
+  Refusal refusal_;
+};
+
+}  // namespace gatehouse::http

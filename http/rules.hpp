@@ -1,0 +1,52 @@
+// What an HTTP message must look like to pass: framing, targets, fields, hop-by-hop (RFC 9110,
+// 9112; request smuggling). Pure functions over parsed heads, any thread.
+//
+// Not a parser and not routing. The same rules serve every HTTP version.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "http/message.hpp"
+
+namespace gatehouse::http {
+
+/// Why a message is refused. `status` is what the client gets (for a response: 502).
+struct Refusal {
+  uint16_t status = 400;
+  const char* reason = "";  // for the log, static storage
+};
+
+/// Checks a parsed HTTP/1 request head and fills framing, content_length, authority, keep_alive,
+/// expect_continue, accepts_trailers; takes an absolute-form target apart. Marks hop-by-hop fields
+/// (Connection and all that it names, Keep-Alive, Proxy-Connection, TE, Transfer-Encoding, Upgrade,
+/// HTTP2-Settings) `skip`; Host is marked `skip` too (the writer emits the effective one first).
+std::optional<Refusal> check_request(RequestHead& head);
+
+/// Checks a parsed HTTP/1 response head and fills its framing (RFC 9112 section 6.3) for a request
+/// with `request_method`. Marks hop-by-hop fields `skip`. 101 is refused (tunnels ask for it
+/// themselves); other 1xx have Framing::none.
+std::optional<Refusal> check_response(ResponseHead& head, Method request_method);
+
+/// Trailer fields that must not pass: framing, routing, authentication (RFC 9110 section 6.5.1).
+bool trailer_allowed(std::string_view name);
+
+/// The path for routing: percent-decoded unreserved characters, dot segments removed, without the
+/// query. Nothing: it climbs above the root, or holds an encoded NUL, or a bad percent escape.
+/// `encoded_slash` is set when %2F or %5C occurs. Writes into `out` (reused by the caller).
+bool normalise_path(std::string_view target, std::string& out, bool& encoded_slash);
+
+/// "Example.COM:8443" → "example.com" in `out`; false if it is no valid host (RFC 9110 section 7.2).
+/// An IPv6 literal keeps its brackets.
+bool host_name(std::string_view authority, std::string& out);
+
+bool is_token(std::string_view text);
+/// No CR, LF, NUL or other control characters but HTAB (RFC 9110 section 5.5).
+bool is_field_value(std::string_view text);
+
+/// Safe to send again without knowing what the first attempt did (RFC 9110 section 9.2.2).
+bool is_idempotent(Method method);
+
+}  // namespace gatehouse::http

@@ -1,0 +1,43 @@
+// SNI and ALPN from the raw bytes of a ClientHello, before an SSL object exists (RFC 8446 4.1.2).
+//
+// Pure and bounded: reads, never writes, any thread. Not a handshake.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace gatehouse::tls {
+
+inline constexpr size_t client_hello_max = 64 * 1024;
+
+struct ClientHello {
+  std::string server_name;  // lower case, without a trailing dot; empty: no SNI
+  bool offers_http1 = false;
+  bool offers_h2 = false;
+  bool offers_acme = false;  // acme-tls/1 (RFC 8737)
+  bool has_alpn = false;
+  bool tls13 = false;  // supported_versions names TLS 1.3
+};
+
+enum class HelloStatus : uint8_t { need_more, complete, malformed, not_tls, too_large };
+
+/// Several records and segments are allowed. `out` is filled only when complete. `malformed`
+/// includes a server name that is not a valid LDH host name.
+HelloStatus parse_client_hello(std::span<const uint8_t> bytes, ClientHello& out);
+
+/// A fatal TLS alert record for a connection that has no SSL object.
+enum class Alert : uint8_t {
+  handshake_failure = 40,
+  protocol_version = 70,
+  internal_error = 80,
+  decode_error = 50,
+  unrecognized_name = 112,
+  no_application_protocol = 120,
+};
+/// Seven bytes: content type 21, version 3.3, length 2, fatal, code.
+std::string_view alert_record(Alert alert);
+
+}  // namespace gatehouse::tls
