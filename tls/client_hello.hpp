@@ -24,8 +24,9 @@ struct ClientHello {
 
 enum class HelloStatus : uint8_t { need_more, complete, malformed, not_tls, too_large };
 
-/// Several records and segments are allowed. `out` is filled only when complete. `malformed`
-/// includes a server name that is not a valid LDH host name.
+/// Several records (at most 64) and segments are allowed. `out` is filled only when complete.
+/// `malformed` includes a server name that is not a valid LDH host name; an IP address there counts
+/// as no SNI.
 HelloStatus parse_client_hello(std::span<const uint8_t> bytes, ClientHello& out);
 
 /// A fatal TLS alert record for a connection that has no SSL object.
