@@ -1,0 +1,49 @@
+// A new connection to an origin: resolve, connect, TLS handshake, all within one deadline.
+//
+// Does not choose the origin (balancer) or keep connections (pool). Lives on one worker's thread.
+#pragma once
+
+#include <memory>
+#include <netinet/in.h>
+#include <string>
+#include <sys/socket.h>
+#include <vector>
+
+#include "base/reactor.hpp"
+#include "base/task.hpp"
+#include "http/http1_client.hpp"
+#include "tls/context.hpp"
+
+namespace gatehouse::http {
+
+/// Where an origin is and how to speak to it. Immutable.
+struct Origin {
+  std::string text;  // as configured, for messages
+  std::string host;  // a name or an address; empty with unix_path
+  uint16_t port = 0;
+  std::string unix_path;
+  tls::ContextPtr tls;   // null: plain
+  std::string tls_name;  // sent as SNI and verified
+  bool verify = true;
+};
+
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+};
+
+/// What a name resolved to, kept by the caller between connections. One worker's.
+struct ResolvedAddresses {
+  static constexpr std::chrono::seconds lifetime{10};
+  static constexpr size_t addresses_max = 16;
+  std::vector<SocketAddress> addresses;
+  base::Monotonic::time_point until;
+};
+
+/// Tries each address in turn. Errors are the upstream's, safe to retry elsewhere: no byte of a
+/// request was sent. `origin` and `resolved` outlive the task.
+base::Task<base::Result<std::unique_ptr<Http1Client>>> connect(
+    base::Reactor& reactor, const Origin& origin, ResolvedAddresses& resolved,
+    config::Duration timeout, const Http1Client::Settings& settings);
+
+}  // namespace gatehouse::http

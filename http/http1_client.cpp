@@ -1,0 +1,299 @@
+#include "http/http1_client.hpp"
+
+#include <array>
+#include <charconv>
+
+#include "http/head_scratch.hpp"
+#include "http/http1_writer.hpp"
+
+namespace gatehouse::http {
+
+using base::ErrorKind;
+using tls::Io;
+
+namespace {
+
+/// "timeout=5, max=100" → 5 s; nothing if it is not said.
+std::optional<config::Duration> keep_alive_timeout(std::string_view value) {
+  const size_t at = value.find("timeout=");
+  if (at == std::string_view::npos) return std::nullopt;
+  uint32_t seconds = 0;
+  const char* begin = value.data() + at + 8;
+  const auto parsed = std::from_chars(begin, value.data() + value.size(), seconds);
+  if (parsed.ec != std::errc{} || parsed.ptr == begin) return std::nullopt;
+  return std::chrono::seconds(seconds);
+}
+
+}  // namespace
+
+Http1Client::DeadlineTimer::DeadlineTimer(Http1Client& c)
+    : Timer([](Timer& self) { static_cast<DeadlineTimer&>(self).client.on_deadline(); }),
+      client(c) {}
+
+Http1Client::Http1Client(base::Reactor& reactor, const Settings& settings)
+    : reactor_(reactor),
+      settings_(settings),
+      stream_(reactor, base::Side::upstream),
+      timer_(*this),
+      idle_limit_(settings.idle_timeout) {}
+
+Http1Client::~Http1Client() = default;
+
+// --- requests
+
+void Http1Client::write_head(const RequestHead& head, std::string_view host,
+                             const BodyChunk& first) {
+  method_ = head.method;
+  request_framing_ = head.framing;
+  response_begun_ = false;
+  response_complete_ = false;
+  failure_ = nullptr;
+  interim_responses_ = 0;
+  keep_alive_ = true;
+  scanner_.reset();
+  HeadBuffer out = head_scratch();
+  write_request_head(head, host, out);
+  if (out.overflow) {
+    stream_.fail(ErrorKind::limit, "the request's head grew too large");
+    return;
+  }
+  write_pieces({out.data, out.size}, first);
+}
+
+void Http1Client::write_body(const BodyChunk& chunk) {
+  write_pieces({}, chunk);
+  // The origin has time for its answer from the last piece it was given.
+  if (head_awaited_ && !stream_.pending()) reactor_.arm(timer_, settings_.response_timeout);
+}
+
+void Http1Client::write_pieces(std::string_view head, const BodyChunk& chunk) {
+  request_ended_ = chunk.last;
+  std::array<char, 20> size_line;
+  std::array<char, 16 * 1024> last_chunk;
+  std::array<std::string_view, 5> pieces;
+  size_t count = 0;
+  if (!head.empty()) pieces[count++] = head;
+  if (request_framing_ == Framing::chunked) {
+    if (!chunk.bytes.empty()) {
+      pieces[count++] = {size_line.data(), write_chunk_size(chunk.bytes.size(), size_line.data())};
+      pieces[count++] = chunk.bytes;
+      pieces[count++] = "\r\n";
+    }
+    if (chunk.last) {
+      HeadBuffer out{last_chunk.data(), 0, last_chunk.size()};
+      write_last_chunk(chunk.trailers, out);
+      pieces[count++] = {out.data, out.size};
+    }
+  } else if (!chunk.bytes.empty()) {
+    pieces[count++] = chunk.bytes;
+  }
+  if (count > 0) stream_.write({pieces.data(), count});
+}
+
+Poll Http1Client::poll_drained() {
+  const Io flushed = stream_.flush();
+  if (flushed == Io::again) return Poll::pending;
+  if (flushed == Io::failed) return Poll::failed;
+  if (head_awaited_) reactor_.arm(timer_, settings_.response_timeout);
+  return Poll::ready;
+}
+
+// --- responses
+
+Poll Http1Client::poll_head() {
+  if (failure_ != nullptr) return Poll::failed;
+  for (;;) {
+    const auto bytes = stream_.unread();
+    if (!bytes.empty()) {
+      response_begun_ = true;
+      const auto status = scanner_.scan({bytes.data(), bytes.size()}, settings_.head);
+      if (status == HeadScanner::Status::complete) return take_head(scanner_.length());
+      if (status == HeadScanner::Status::refused) {
+        return broken(ErrorKind::protocol, scanner_.refusal().reason);
+      }
+    }
+    const Io got = stream_.fill();
+    if (got == Io::ok) continue;
+    if (got == Io::again) return Poll::pending;
+    if (got == Io::eof) {
+      return broken(ErrorKind::closed, "the origin closed the connection without a response");
+    }
+    return broken(stream_.error_kind(), stream_.error_text());
+  }
+}
+
+void Http1Client::park_head(base::Parked& operation) {
+  head_awaited_ = true;
+  reactor_.arm(timer_, settings_.response_timeout);
+  stream_.reading.park(operation);
+}
+
+Poll Http1Client::take_head(size_t length) {
+  timer_.disarm();
+  head_awaited_ = false;
+  const std::string_view bytes(stream_.unread().data(), length);
+  stream_.consume(length);
+  scanner_.reset();
+  if (response_) {
+    response_->clear();
+  } else {
+    response_ = base::Recycled<ResponseHead>::take();
+  }
+  const auto refused = parse_response(bytes, settings_.head, method_, *response_);
+  if (refused) return broken(ErrorKind::protocol, refused->reason);
+  if (response_->status < 200) {
+    if (++interim_responses_ > interim_responses_max) {
+      return broken(ErrorKind::limit, "the origin sent too many interim responses");
+    }
+    return Poll::ready;
+  }
+  keep_alive_ = response_->keep_alive;
+  if (const Field* field = response_->find(FieldId::keep_alive)) {
+    const auto limit = keep_alive_timeout(field->value);
+    // A second less than it says: its FIN must not cross the next request.
+    if (limit) idle_limit_ = std::min(settings_.idle_timeout, *limit - std::chrono::seconds(1));
+  }
+  body_remaining_ = response_->content_length;
+  switch (response_->framing) {
+    case Framing::none:
+      complete(true);
+      break;
+    case Framing::length:
+      if (body_remaining_ == 0) complete(true);
+      break;
+    case Framing::chunked:
+      chunks_ = base::Recycled<ChunkDecoder>::take();
+      break;
+    case Framing::until_close:
+      keep_alive_ = false;
+      break;
+  }
+  return Poll::ready;
+}
+
+Poll Http1Client::poll_body() {
+  if (failure_ != nullptr) return Poll::failed;
+  chunk_ = BodyChunk{};
+  if (response_complete_) {
+    chunk_.last = true;
+    return Poll::ready;
+  }
+  for (;;) {
+    const auto bytes = stream_.unread();
+    if (!bytes.empty()) {
+      const Poll taken =
+          response_->framing == Framing::chunked ? take_chunked(bytes) : take_body(bytes);
+      if (taken != Poll::pending) {
+        timer_.disarm();
+        return taken;
+      }
+    }
+    const Io got = stream_.fill();
+    if (got == Io::ok) continue;
+    if (got == Io::again) return Poll::pending;
+    if (got == Io::eof && response_->framing == Framing::until_close) {
+      timer_.disarm();
+      complete(false);
+      chunk_.last = true;
+      return Poll::ready;
+    }
+    if (got == Io::eof) {
+      return broken(ErrorKind::closed, "the origin closed in the middle of the body");
+    }
+    return broken(stream_.error_kind(), stream_.error_text());
+  }
+}
+
+void Http1Client::park_body(base::Parked& operation) {
+  reactor_.arm(timer_, settings_.body_timeout);
+  stream_.reading.park(operation);
+}
+
+Poll Http1Client::take_body(std::span<char> bytes) {
+  size_t count = bytes.size();
+  if (response_->framing == Framing::length) {
+    count = static_cast<size_t>(std::min<uint64_t>(count, body_remaining_));
+    body_remaining_ -= count;
+  }
+  stream_.consume(count);
+  chunk_.bytes = {bytes.data(), count};
+  if (response_->framing == Framing::length && body_remaining_ == 0) complete(true);
+  chunk_.last = response_complete_;
+  return Poll::ready;
+}
+
+Poll Http1Client::take_chunked(std::span<char> bytes) {
+  const auto step = chunks_->decode(bytes.data(), bytes.size());
+  if (step.status == ChunkDecoder::Status::refused) {
+    return broken(ErrorKind::protocol, chunks_->refusal().reason);
+  }
+  stream_.consume(step.consumed);
+  chunk_.bytes = {bytes.data(), step.produced};
+  if (step.status == ChunkDecoder::Status::complete) {
+    complete(true);
+    chunk_.last = true;
+    if (!chunks_->trailers().empty()) chunk_.trailers = &chunks_->trailers();
+  }
+  return chunk_.last || step.produced > 0 ? Poll::ready : Poll::pending;
+}
+
+void Http1Client::complete(bool last_byte_known) {
+  response_complete_ = true;
+  // More than was announced: whatever it is, it answers no request of ours.
+  if (!last_byte_known || !stream_.unread().empty()) keep_alive_ = false;
+}
+
+Poll Http1Client::broken(ErrorKind kind, const char* text) {
+  timer_.disarm();
+  head_awaited_ = false;
+  failure_ = text;
+  failure_kind_ = kind;
+  keep_alive_ = false;
+  return Poll::failed;
+}
+
+// --- rest
+
+bool Http1Client::reusable() const {
+  return keep_alive_ && request_ended_ && response_complete_ && failure_ == nullptr &&
+         !stream_.failed() && !stream_.pending() && stream_.unread_size() == 0 &&
+         !stream_.hung_up && idle_limit_.count() > 0;
+}
+
+void Http1Client::rest(Keeper& keeper) {
+  keeper_ = &keeper;
+  response_.reset();
+  chunks_.reset();
+  stream_.observe(this);
+  reactor_.arm(timer_, idle_limit_);
+}
+
+bool Http1Client::wake() {
+  keeper_ = nullptr;
+  reused_ = true;
+  timer_.disarm();
+  stream_.observe(nullptr);
+  // Readable means a FIN, or bytes that answer nothing; or that the last read came out even.
+  return !stream_.failed() && !stream_.hung_up && stream_.fill() == Io::again;
+}
+
+void Http1Client::on_hang_up() {
+  if (keeper_ != nullptr) std::exchange(keeper_, nullptr)->on_idle_lost(*this);
+}
+
+void Http1Client::on_deadline() {
+  if (keeper_ != nullptr) {
+    std::exchange(keeper_, nullptr)->on_idle_lost(*this);
+    return;
+  }
+  stream_.fail(ErrorKind::timeout, head_awaited_ ? "no response in time" : "the origin stalled");
+}
+
+base::Error Http1Client::error() const {
+  if (failure_ == nullptr) return stream_.error();
+  return base::Error(failure_kind_, base::Side::upstream,
+                     reused_ && !response_begun_ ? base::Retry::if_reused : base::Retry::never,
+                     failure_);
+}
+
+}  // namespace gatehouse::http

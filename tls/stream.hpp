@@ -1,0 +1,156 @@
+// A byte stream over a socket, plain or TLS: handshake, read, write, close.
+//
+// Knows no HTTP and chooses no certificate. Bytes move through windows that the whole thread
+// shares; a connection has buffers of its own only while something is left over, so an idle one has
+// none. Lives on one worker's thread, and every call is made there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/buffer.hpp"
+#include "base/error.hpp"
+#include "base/reactor.hpp"
+#include "base/task.hpp"
+#include "tls/certificate.hpp"
+#include "tls/context.hpp"
+
+struct ssl_st;
+
+namespace gatehouse::tls {
+
+enum class Io : uint8_t {
+  ok,
+  again,   // nothing now: park, an event will come
+  eof,     // orderly end: FIN on a plain stream, close_notify on TLS
+  failed,  // see error()
+};
+
+class Stream final : public base::Source {
+ public:
+  /// Told of a hang-up while nothing waits for reading.
+  class Observer {
+   public:
+    virtual void on_hang_up() = 0;
+
+   protected:
+    ~Observer() = default;
+  };
+
+  /// Bytes one fill() brings at most, and the most one write() is given.
+  static constexpr size_t read_bytes_max = 64 * 1024;
+  static constexpr size_t write_bytes_max = 208 * 1024;
+  /// Reads in a row that bring protocol messages but no data (KeyUpdate floods).
+  static constexpr uint32_t empty_reads_max = 64;
+
+  Stream(base::Reactor& reactor, base::Side side) : reactor_(reactor), side_(side) {}
+  ~Stream() override;
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  /// Takes over a non-blocking descriptor. False: the kernel refused; it is closed.
+  bool open(int fd);
+  bool is_open() const { return fd() >= 0; }
+  void observe(Observer* observer) { observer_ = observer; }
+
+  // --- TLS
+  /// Turns the stream into the server side; what is unread is the beginning of the handshake.
+  bool start_server(const Context& context, const Certificate& certificate);
+  /// The client side. `name` is sent as SNI and verified (an address is verified as one);
+  /// `verify` false skips both checks.
+  bool start_client(const Context& context, const std::string& name, bool verify);
+  /// Goes on with the handshake; ok when it is complete.
+  Io handshake();
+  bool encrypted() const { return ssl_ != nullptr; }
+  bool resumed() const;
+  std::string_view version() const;  // "TLSv1.3"; empty when plain
+
+  // --- reading
+  /// What was read and not consumed yet. Writable in place, and valid, also after consume(), until
+  /// the next fill() of any stream of this thread; after that it lies elsewhere: ask again.
+  std::span<char> unread();
+  size_t unread_size() const { return input_.size(); }
+  void consume(size_t count);
+  /// Reads once. ok: unread() has grown.
+  Io fill();
+
+  // --- writing
+  /// Sends the pieces in order, as few records and calls as can be; keeps what the socket does not
+  /// take. Failed only if the connection is broken.
+  Io write(std::span<const std::string_view> pieces);
+  /// Something is kept back: do not write more, wait for flush() to say ok.
+  bool pending() const { return !output_.empty(); }
+  Io flush();
+
+  // --- waiting
+  base::ParkingSlot reading;
+  base::ParkingSlot writing;
+  /// Awaits the handshake's end; false: see error().
+  struct Handshaken final : base::Parked {
+    explicit Handshaken(Stream& s) noexcept
+        : Parked([](Parked& self) { return static_cast<Handshaken&>(self).poll_again(); }),
+          stream(s) {}
+    bool poll_again() { return (state = stream.handshake()) != Io::again; }
+    bool await_ready() { return poll_again(); }
+    void await_suspend(std::coroutine_handle<> handle) {
+      waiting = handle;
+      stream.reading.park(*this);
+    }
+    bool await_resume() const noexcept { return state == Io::ok; }
+    Stream& stream;
+    Io state = Io::again;
+  };
+  Handshaken handshaken() { return Handshaken(*this); }
+
+  /// Breaks the stream: everything that waits is resumed with a failure.
+  void fail(base::ErrorKind kind, const char* text);
+  bool failed() const { return failure_ != nullptr; }
+  base::Error error() const;
+  base::ErrorKind error_kind() const { return failure_kind_; }
+  const char* error_text() const { return failure_ == nullptr ? "the connection broke" : failure_; }
+
+  // --- ending
+  /// close_notify and FIN: the peer sees an orderly end.
+  void shutdown_write();
+  void close();
+  /// RST: the peer sees that something is missing.
+  void abort();
+
+  /// Bytes the socket has taken so far, for stall checks.
+  uint64_t bytes_sent() const { return bytes_sent_; }
+
+ private:
+  void on_ready() override;
+  Io receive(std::string_view& bytes);
+  Io decrypt(std::string_view received);
+  Io fill_encrypted();
+  void take_input(std::string_view bytes);
+  void keep_input();
+  bool encrypt(std::string_view bytes);
+  Io send_window();
+  Io send_plain(std::span<const std::string_view> pieces);
+  Io send_failed(int cause);
+  Io break_off(base::ErrorKind kind, const char* text, int cause = 0);
+  Io tls_failure(int result);
+
+  base::Reactor& reactor_;
+  ssl_st* ssl_ = nullptr;
+  Observer* observer_ = nullptr;
+  std::string_view input_;  // unread: in the thread's window, or in kept_
+  base::ByteQueue kept_;    // unread bytes that had to leave the window
+  base::ByteQueue output_;  // bytes the socket did not take
+  uint64_t bytes_sent_ = 0;
+  const char* failure_ = nullptr;
+  int failure_cause_ = 0;
+  base::ErrorKind failure_kind_ = base::ErrorKind::io;
+  base::Side side_;
+  bool handshaken_ = false;
+  bool ended_ = false;         // eof was seen
+  bool write_broken_ = false;  // sending failed; what the peer sent before can still be read
+  uint32_t empty_reads_ = 0;
+};
+
+}  // namespace gatehouse::tls
