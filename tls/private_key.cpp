@@ -1,0 +1,80 @@
+#include <fmt/format.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+
+#include "tls/certificate.hpp"
+#include "tls/openssl.hpp"
+
+namespace gatehouse::tls {
+
+namespace {
+
+using base::Error;
+using base::ErrorKind;
+
+EVP_PKEY* generate_native(config::KeyType type) {
+  switch (type) {
+    case config::KeyType::p256:
+      return EVP_EC_gen("P-256");
+    case config::KeyType::p384:
+      return EVP_EC_gen("P-384");
+    case config::KeyType::rsa2048:
+      return EVP_RSA_gen(2048);
+    case config::KeyType::rsa4096:
+      return EVP_RSA_gen(4096);
+  }
+  return nullptr;
+}
+
+/// Gatehouse starts without a person at the terminal: it asks for no passphrase.
+int refuse_passphrase(char*, int, int, void* asked) {
+  *static_cast<bool*>(asked) = true;
+  return -1;
+}
+
+}  // namespace
+
+Result<PrivateKey> PrivateKey::generate(config::KeyType type) {
+  ERR_clear_error();
+  EVP_PKEY* key = generate_native(type);
+  if (!key) return openssl_error(ErrorKind::tls, "a private key cannot be generated");
+  return PrivateKey(key);
+}
+
+Result<PrivateKey> PrivateKey::from_pem(std::string_view pem, std::string_view source) {
+  ERR_clear_error();
+  const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  bool encrypted = false;
+  EVP_PKEY* key = PEM_read_bio_PrivateKey(bio.get(), nullptr, refuse_passphrase, &encrypted);
+  if (key) {
+    ERR_clear_error();
+    return PrivateKey(key);
+  }
+  const std::string reason = openssl_reason();
+  if (encrypted) {
+    return Error(ErrorKind::invalid,
+                 fmt::format("{}: the private key has a passphrase; remove it with "
+                             "'openssl pkey -in KEY -out NEW'",
+                             source));
+  }
+  if (pem.find("PRIVATE KEY-----") == std::string_view::npos) {
+    return Error(ErrorKind::invalid,
+                 fmt::format("{}: no private key in PEM form in it; it needs a block "
+                             "'-----BEGIN PRIVATE KEY-----'",
+                             source));
+  }
+  return Error(ErrorKind::invalid, fmt::format("{}: damaged private key: {}", source, reason));
+}
+
+std::string PrivateKey::to_pem() const {
+  const BioPtr bio(BIO_new(BIO_s_secmem()));
+  ASSERT(PEM_write_bio_PKCS8PrivateKey(bio.get(), key_.get(), nullptr, nullptr, 0, nullptr,
+                                       nullptr) == 1);
+  return take_secret_text(bio.get());
+}
+
+PrivateKey::PrivateKey(evp_pkey_st* key) : key_(key, EVP_PKEY_free) {}
+
+}  // namespace gatehouse::tls
