@@ -44,7 +44,7 @@ struct Network {
 
 /// A host pattern: "example.com", "*.example.com" (exactly one label more), or "*".
 struct HostGlob {
-  std::string text;  // lower case
+  std::string text;                           // lower case
   bool matches(std::string_view host) const;  // `host` in lower case, without port
 };
 
@@ -75,7 +75,8 @@ struct Log {
   std::string file = "stderr";
   std::string access = "stdout";  // a path, "stdout", "stderr", "off"
   AccessFormat access_format = AccessFormat::json;
-  std::vector<std::string> redact = {"authorization", "cookie", "set-cookie", "proxy-authorization"};
+  std::vector<std::string> redact = {"authorization", "cookie", "set-cookie",
+                                     "proxy-authorization"};
 };
 
 struct Timeouts {
@@ -181,8 +182,8 @@ struct Site {
 
 /// One server of an upstream group.
 struct Endpoint {
-  std::string text;       // as written, for logs
-  std::string host;       // a name or an address; empty for unix
+  std::string text;  // as written, for logs
+  std::string host;  // a name or an address; empty for unix
   uint16_t port = 0;
   std::string unix_path;
   uint32_t weight = 1;

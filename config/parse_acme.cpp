@@ -1,0 +1,276 @@
+#include "config/parse_acme.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "config/suggestion.hpp"
+
+namespace gatehouse::config {
+
+namespace {
+
+using std::chrono::hours;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+
+constexpr Duration renew_before_max = hours(24 * 3650);
+constexpr Duration on_demand_wait_max = minutes(10);
+constexpr size_t authority_name_bytes_max = 64;
+constexpr size_t url_bytes_max = 2048;
+
+void parse_acme(Reader& reader, Draft& draft);
+void parse_authorities(const Value& table, Draft& draft);
+void parse_on_demand(Reader& reader, Draft& draft);
+void parse_notify(Reader& reader);
+
+}  // namespace
+
+void parse_acme_sections(Reader& root, Draft& draft) {
+  if (const auto* table = root.table("acme")) {
+    if (draft.first_time("acme", table->mark)) {
+      Reader reader(*table, "acme", draft.findings);
+      parse_acme(reader, draft);
+      reader.finish();
+    }
+  }
+  if (const auto* table = root.table("ca")) parse_authorities(*table, draft);
+  if (const auto* table = root.table("on_demand")) {
+    if (draft.first_time("on_demand", table->mark)) {
+      Reader reader(*table, "on_demand", draft.findings);
+      parse_on_demand(reader, draft);
+      reader.finish();
+    }
+  }
+  if (const auto* table = root.table("notify")) {
+    if (draft.first_time("notify", table->mark)) {
+      Reader reader(*table, "notify", draft.findings);
+      parse_notify(reader);
+      reader.finish();
+    }
+  }
+}
+
+std::optional<CertificateAuthority> built_in_authority(std::string_view name) {
+  static constexpr std::string_view production = "https://acme-v02.api.letsencrypt.org/directory";
+  static constexpr std::string_view staging =
+      "https://acme-staging-v02.api.letsencrypt.org/directory";
+  CertificateAuthority authority;
+  authority.name = name;
+  if (name == "letsencrypt") {
+    authority.directory = production;
+    authority.staging = staging;
+  } else if (name == "letsencrypt-staging") {
+    authority.directory = staging;
+  } else if (name == "zerossl") {
+    authority.directory = "https://acme.zerossl.com/v2/DV90";
+  } else if (name == "google") {
+    authority.directory = "https://dv.acme-v02.api.pki.goog/directory";
+  } else if (name != "internal") {
+    return std::nullopt;
+  }
+  return authority;
+}
+
+std::string url_problem(std::string_view url, bool plain_http_allowed) {
+  const auto wanted = plain_http_allowed ? "http:// or https://" : "https://";
+  if (url.size() > url_bytes_max) return fmt::format("a URL longer than {} bytes", url_bytes_max);
+  for (const char c : url) {
+    if (static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7f) {
+      return fmt::format("{} is no URL: it holds white space or other than ASCII", in_quotes(url));
+    }
+  }
+  const bool https = url.starts_with("https://");
+  if (!https && !(plain_http_allowed && url.starts_with("http://"))) {
+    return fmt::format("{} is no URL that starts with {}", in_quotes(url), wanted);
+  }
+  auto rest = url.substr(https ? 8 : 7);
+  auto host = rest.substr(0, rest.find_first_of("/?#"));
+  if (host.find('@') != host.npos) {
+    return fmt::format("{} holds a user name: leave it out", in_quotes(url));
+  }
+  const auto address = parse_server_address(host);
+  if (!address || !address->endpoint.unix_path.empty()) {
+    return fmt::format("{} is no URL: it lacks a valid host", in_quotes(url));
+  }
+  return {};
+}
+
+namespace {
+
+void read_url(Reader& reader, std::string_view key, bool plain_http_allowed, std::string& target) {
+  std::string text;
+  if (!reader.read(key, text) || text.empty()) return;
+  if (auto problem = url_problem(text, plain_http_allowed); !problem.empty()) {
+    reader.refuse(key, std::move(problem));
+    return;
+  }
+  target = std::move(text);
+}
+
+void parse_challenges(Reader& reader, std::vector<std::string>& target) {
+  static constexpr std::string_view known[] = {"http-01", "tls-alpn-01", "dns-01",
+                                               "dns-persist-01"};
+  std::vector<std::string> result;
+  bool all_well = true;
+  const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
+    std::string problem;
+    if (std::find(std::begin(known), std::end(known), text) == std::end(known)) {
+      problem = in_quotes(text) + " is no challenge" + did_you_mean(text, known);
+    } else if (text.starts_with("dns-")) {
+      problem = text + " is not supported in this version: use http-01";
+    } else if (std::find(result.begin(), result.end(), text) != result.end()) {
+      problem = text + " is in the list twice";
+    }
+    if (problem.empty()) {
+      result.push_back(text);
+    } else {
+      all_well = false;
+      reader.findings().add(mark, path, std::move(problem));
+    }
+  };
+  if (!reader.each_string("challenges", take)) return;
+  if (all_well && std::find(result.begin(), result.end(), "http-01") == result.end()) {
+    reader.refuse("challenges", "http-01 must be in the list: this version solves no other");
+  }
+  target = std::move(result);
+}
+
+void parse_acme(Reader& reader, Draft& draft) {
+  auto& acme = draft.snapshot.acme;
+  if (reader.read("email", acme.email) && !acme.email.empty()) {
+    const auto at = acme.email.find('@');
+    const bool odd = acme.email.find_first_of(" \t\r\n,;<>") != acme.email.npos;
+    if (odd || at == 0 || at == acme.email.npos || at + 1 == acme.email.size()) {
+      reader.refuse("email", fmt::format("{} is no e-mail address: write one, such as "
+                                         "ops@example.com",
+                                         in_quotes(acme.email)));
+    }
+  }
+  const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
+    draft.ca_uses.push_back({text, mark, path});
+  };
+  if (reader.each_string("ca", take)) {
+    if (draft.ca_uses.empty()) {
+      reader.refuse("ca", "is empty: name one authority, such as \"letsencrypt\"");
+    }
+    if (draft.ca_uses.size() > 1) {
+      reader.refuse("ca",
+                    "more than one authority is not supported in this version: keep the first");
+    }
+  }
+  parse_challenges(reader, acme.challenges);
+  reader.choose<KeyType>("key_type", acme.key_type,
+                         {{"p256", KeyType::p256},
+                          {"p384", KeyType::p384},
+                          {"rsa2048", KeyType::rsa2048},
+                          {"rsa4096", KeyType::rsa4096}});
+  Duration renew_before{};
+  const bool own_time = reader.given("renew_before");  // "": the default, no duration
+  if (own_time && reader.read("renew_before", renew_before, milliseconds(1), renew_before_max)) {
+    acme.renew_before = renew_before;
+  }
+  reader.read("preferred_chain", acme.preferred_chain);
+  reader.unsupported("dns");
+}
+
+bool is_authority_name(std::string_view name) {
+  return !name.empty() && name.size() <= authority_name_bytes_max &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+         });
+}
+
+void parse_binding(Reader& reader, CertificateAuthority& authority) {
+  const auto* table = reader.table("eab");
+  if (table == nullptr) return;
+  Reader eab(*table, reader.path("eab"), reader.findings());
+  eab.read_secret("kid", authority.eab_kid);
+  const bool from_file = eab.read_secret_file("hmac_key_file", authority.eab_hmac_key);
+  if (eab.read_secret("hmac_key", authority.eab_hmac_key) && from_file) {
+    eab.refuse("hmac_key", "given together with hmac_key_file: keep one of the two");
+  }
+  const auto* key_name = from_file ? "hmac_key_file" : "hmac_key";
+  const auto& key = authority.eab_hmac_key;
+  const bool base64url = std::all_of(key.begin(), key.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+  });
+  if (!base64url) {
+    eab.refuse(key_name,
+               "the key is not base64url: copy it as the CA shows it, without = at the "
+               "end and without line breaks");
+  }
+  const bool key_given = eab.given("hmac_key") || eab.given("hmac_key_file");
+  if (key_given && !eab.given("kid")) {
+    reader.refuse("eab", "lacks its kid: an account binding needs kid and hmac_key_file");
+  }
+  if (!key_given && eab.given("kid")) {
+    reader.refuse("eab", "lacks its key: an account binding needs kid and hmac_key_file");
+  }
+  eab.finish();
+}
+
+void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
+  auto authority = built_in_authority(name).value_or(CertificateAuthority{});
+  authority.name = name;
+  read_url(reader, "directory", false, authority.directory);
+  if (authority.directory.empty() && !reader.has("directory")) {
+    draft.findings.add(reader.mark(), reader.path("directory"),
+                       "is missing: write the URL of the CA's ACME directory");
+  }
+  reader.read_file_path("trust", authority.trust);
+  reader.read("profile", authority.profile);
+  read_url(reader, "staging", false, authority.staging);
+  parse_binding(reader, authority);
+  reader.finish();
+  draft.authorities[name] = std::move(authority);
+}
+
+void parse_authorities(const Value& table, Draft& draft) {
+  for (const auto& member : table.members) {
+    const auto path = Reader(table, "ca", draft.findings).path(member.name);
+    if (member.value.kind != ValueKind::table) {
+      draft.findings.add(
+          member.mark, path,
+          fmt::format("expected a section [ca.NAME], found {}", describe(member.value.kind)));
+    } else if (!is_authority_name(member.name) || member.name == "internal") {
+      draft.findings.add(member.mark, path,
+                         member.name == "internal"
+                             ? "is built in and has no settings: choose another name"
+                             : "the name may hold a-z, 0-9 and - only, at most 64");
+    } else if (draft.first_time("ca." + member.name, member.value.mark)) {
+      Reader reader(member.value, path, draft.findings);
+      parse_authority(reader, member.name, draft);
+    }
+  }
+}
+
+void parse_on_demand(Reader& reader, Draft& draft) {
+  auto& on_demand = draft.snapshot.on_demand;
+  on_demand.configured = true;
+  read_url(reader, "ask", true, on_demand.ask);
+  reader.read("allow", on_demand.allow);
+  reader.read("wait", on_demand.wait, milliseconds(1), on_demand_wait_max);
+  reader.choose<OnTimeout>("on_timeout", on_demand.on_timeout,
+                           {{"fallback", OnTimeout::fallback}, {"alert", OnTimeout::alert}});
+  if (!reader.given("ask") && !reader.given("allow")) {
+    draft.findings.add(reader.mark(), reader.path(),
+                       "needs ask or allow, or anyone could order certificates: write the URL that "
+                       "decides (ask), or the hosts that are allowed (allow)");
+  }
+}
+
+void parse_notify(Reader& reader) {
+  reader.unsupported("email");
+  reader.unsupported("webhook");
+  reader.unsupported("exec");
+  uint32_t reminders = 30;
+  if (reader.read("max_reminders", reminders, 0, 1000) && reminders != 30) {
+    reader.refuse("max_reminders", "not supported in this version: remove it");
+  }
+}
+
+}  // namespace
+
+}  // namespace gatehouse::config

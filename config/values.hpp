@@ -1,0 +1,67 @@
+// The small types of the configuration, each from its text: durations, sizes, addresses, networks,
+// host patterns.
+//
+// Not the reader (reader.hpp): nothing here knows files or key paths. Pure, any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <boost/system/result.hpp>
+
+#include "config/snapshot.hpp"
+
+namespace gatehouse::config {
+
+/// Why a text is not a value of the type: half a sentence that also names the way out.
+struct Mistake {
+  std::string text;
+};
+
+template <class T>
+using Parsed = boost::system::result<T, Mistake>;
+
+/// "500ms" "10s" "5m" "24h" "365d", whole numbers; "0" needs no unit. At most 100 years.
+Parsed<Duration> parse_duration(std::string_view text);
+
+/// "512B" "16KiB" "10MiB" "2GiB" in bytes, or a bare number of bytes. KB, MB and GB are refused:
+/// nobody agrees on what they mean.
+Parsed<uint64_t> parse_size(std::string_view text);
+
+/// "127.0.0.1:8443", "[::1]:443", ":443", "unix:/path".
+Parsed<ListenAddress> parse_listen_address(std::string_view text);
+
+/// "10.0.0.0/8", "fd00::/8", or one address. Bits after the prefix must be zero.
+Parsed<Network> parse_network(std::string_view text);
+
+/// "example.com", "*.example.com", "*", an address ("10.0.0.1", "[::1]"). Lower-cased.
+Parsed<HostGlob> parse_host_glob(std::string_view text);
+
+/// A server to connect to, as an upstream or one of its servers names it.
+struct ServerAddress {
+  Endpoint endpoint;    // port 0: none was written (the protocol's default applies)
+  bool scheme = false;  // http:// or https:// was written
+  bool https = false;
+};
+
+/// "localhost:8080", "10.0.0.7", "https://10.0.0.7", "[::1]:8080", "unix:/run/app.sock".
+Parsed<ServerAddress> parse_server_address(std::string_view text);
+
+/// True for a text that names an [upstream.NAME] and cannot be an address.
+bool is_upstream_reference(std::string_view text);
+
+/// Upper case letters of ASCII become lower case; nothing else changes.
+std::string lower_case(std::string_view text);
+
+/// True for a field name: RFC 9110 section 5.6.2, token.
+bool is_token(std::string_view text);
+
+/// True for a field value: RFC 9110 section 5.5, without control characters or outer white space.
+bool is_field_value(std::string_view text);
+
+/// The text in single quotes for a message: at most 80 bytes, control characters as "?".
+std::string in_quotes(std::string_view text);
+
+}  // namespace gatehouse::config
