@@ -20,8 +20,8 @@ struct HeadLimits {
   size_t fields_max = 128;       // past it: 431
 };
 
-/// Finds the end of a head as bytes arrive, each byte looked at once. Refuses a bare CR or LF and
-/// a NUL as soon as it is seen.
+/// Finds the end of a head as bytes arrive, each byte looked at once. Refuses as soon as it is seen:
+/// control characters (a bare CR or LF, NUL), a folded line, first bytes that begin no HTTP message.
 class HeadScanner {
  public:
   enum class Status : uint8_t { need_more, complete, refused };
@@ -34,7 +34,13 @@ class HeadScanner {
   void reset() { *this = HeadScanner{}; }
 
  private:
-  size_t scanned_ = 0;
+  Status end_line();
+  Status refuse(uint16_t status, const char* reason);
+  Status refuse_too_long();
+
+  size_t scanned_ = 0;       // looked at so far
+  size_t lines_ = 0;         // ended so far, an empty one before the head not counted
+  bool line_begun_ = false;  // the line at scanned_ holds at least one byte
   size_t length_ = 0;
   Refusal refusal_;
 };
@@ -69,11 +75,21 @@ class ChunkDecoder {
 
  private:
   enum class State : uint8_t;
+  bool take(char c);
+  bool take_size(char c);
+  bool take_extension(char c);
+  bool take_trailer(char c);
+  bool end_trailer_line();
+  bool add_trailer();
+  bool refuse(uint16_t status, const char* reason);
+
   State state_{};
   uint8_t digits_ = 0;
   uint32_t extension_bytes_ = 0;
   uint64_t remaining_ = 0;
-  std::string trailer_text_;
+  size_t trailer_bytes_ = 0;
+  size_t trailer_count_ = 0;
+  std::string trailer_line_;
   Trailers trailers_;
   Refusal refusal_;
 };

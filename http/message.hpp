@@ -8,9 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace gatehouse::http {
@@ -54,16 +55,34 @@ struct Field {
   std::string_view value;
   FieldId id = FieldId::other;
   bool skip = false;  // not forwarded: hop-by-hop, removed or replaced
+  /// The received bytes hold it as "name: value\r\n" exactly: it can be copied as it lies. To change
+  /// such a field, skip it and add another.
+  bool verbatim = false;
 };
 
 using Fields = std::vector<Field>;
 
 enum class Method : uint8_t { get, head, post, put, delete_, connect, options, trace, patch, other };
 
-/// How the end of a body is found. For a request, `until_close` never occurs.
+/// How the end of a body is found. For a request, `until_close` never occurs. A Content-Length of
+/// zero is `none`: there is nothing to read; the field itself stays among the fields.
 enum class Framing : uint8_t { none, length, chunked, until_close };
 
 enum class Version : uint8_t { http10, http11, http2 };
+
+/// Text made for one head. Allocates nothing until used; the views stay valid until clear().
+class OwnedText {
+ public:
+  std::string_view keep(std::string text) {
+    return *texts_.emplace_back(std::make_unique<std::string>(std::move(text)));
+  }
+  void clear() {
+    if (!texts_.empty()) texts_.clear();
+  }
+
+ private:
+  std::vector<std::unique_ptr<std::string>> texts_;
+};
 
 struct RequestHead {
   Method method = Method::other;
@@ -78,11 +97,11 @@ struct RequestHead {
   bool expect_continue = false;
   bool accepts_trailers = false;  // TE: trailers
   Fields fields;                  // without those that became members above being removed
+  OwnedText owned;                // whatever was made rather than received
 
   /// Adds a field to be forwarded. The value is copied; the name must outlive the head.
   void add(std::string_view name, std::string value) {
-    owned_.push_back(std::move(value));
-    fields.push_back(Field{name, owned_.back(), FieldId::other, false});
+    add_view(name, owned.keep(std::move(value)));
   }
   /// Adds a field whose name and value outlive the head.
   void add_view(std::string_view name, std::string_view value) {
@@ -91,9 +110,6 @@ struct RequestHead {
   /// The first not skipped field with that id, or null.
   const Field* find(FieldId id) const;
   void clear();
-
- private:
-  std::deque<std::string> owned_;  // values made here; a deque keeps views valid
 };
 
 struct ResponseHead {
@@ -105,19 +121,16 @@ struct ResponseHead {
   bool has_content_length = false;  // a Content-Length field came (kept in `fields`)
   bool keep_alive = true;
   Fields fields;
+  OwnedText owned;
 
   void add(std::string_view name, std::string value) {
-    owned_.push_back(std::move(value));
-    fields.push_back(Field{name, owned_.back(), FieldId::other, false});
+    add_view(name, owned.keep(std::move(value)));
   }
   void add_view(std::string_view name, std::string_view value) {
     fields.push_back(Field{name, value, FieldId::other, false});
   }
   const Field* find(FieldId id) const;
   void clear();
-
- private:
-  std::deque<std::string> owned_;
 };
 
 /// Trailer fields, owned: they are rare.

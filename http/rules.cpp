@@ -1,0 +1,490 @@
+#include "http/rules.hpp"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cstring>
+
+#include "http/characters.hpp"
+
+namespace gatehouse::http {
+
+namespace {
+
+using characters::lower;
+
+// Options of all Connection fields of one message that name further fields. Each costs a look at
+// every field, so their number is bounded.
+constexpr size_t connection_options_max = 32;
+
+std::optional<Refusal> refuse(uint16_t status, const char* reason) {
+  return Refusal{status, reason};
+}
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+/// Cuts the first element off a comma-separated list (RFC 9110 section 5.6.1); may be empty.
+std::string_view next_element(std::string_view& list) {
+  const size_t comma = list.find(',');
+  const std::string_view element = trim(list.substr(0, comma));
+  list.remove_prefix(comma == list.npos ? list.size() : comma + 1);
+  return element;
+}
+
+/// What one pass over the fields found that decides framing and persistence.
+struct Findings {
+  const Field* host = nullptr;
+  Field* content_length = nullptr;
+  Field* transfer_encoding = nullptr;
+  bool repeated = false;  // more than one Host, Content-Length or Transfer-Encoding
+  bool close = false;
+  bool keep_alive = false;
+  size_t named = 0;  // Connection options that name further fields
+};
+
+template <class F>
+void note_once(F*& place, Field& field, Findings& found) {
+  if (place) found.repeated = true;
+  place = &field;
+}
+
+/// RFC 9110 section 7.6.1. False: not a list of tokens, or too many of them.
+bool take_connection(std::string_view list, Findings& found) {
+  if (equal_ignoring_case(list, "keep-alive")) {
+    found.keep_alive = true;
+    return true;
+  }
+  while (!list.empty()) {
+    const std::string_view option = next_element(list);
+    if (option.empty()) continue;
+    if (!is_token(option)) return false;
+    if (equal_ignoring_case(option, "close")) {
+      found.close = true;
+    } else if (equal_ignoring_case(option, "keep-alive")) {
+      found.keep_alive = true;
+    } else if (++found.named > connection_options_max) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// Fields that the proxy itself or the origin's trust depends on: naming one in Connection must not
+/// make it disappear (hop-by-hop abuse). The hop-by-hop ones among them are dropped anyway.
+bool may_be_named(FieldId id) {
+  return id == FieldId::other || id == FieldId::priority;
+}
+
+void skip_named_fields(Fields& fields) {
+  for (size_t i = 0; i < fields.size(); ++i) {
+    if (fields[i].id != FieldId::connection) continue;
+    std::string_view list = fields[i].value;
+    while (!list.empty()) {
+      const std::string_view option = next_element(list);
+      if (option.empty()) continue;
+      for (Field& field : fields) {
+        if (may_be_named(field.id) && equal_ignoring_case(field.name, option)) field.skip = true;
+      }
+    }
+  }
+}
+
+/// 1*DIGIT below 2^63; signs, spaces and lists are none (RFC 9110 section 8.6).
+std::optional<uint64_t> parse_length(std::string_view text) {
+  if (text.empty() || text.size() > 19) return std::nullopt;
+  uint64_t value = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return std::nullopt;
+    value = value * 10 + static_cast<uint64_t>(c - '0');
+  }
+  if (value > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
+  return value;
+}
+
+enum class Coding : uint8_t { chunked, unknown, malformed };
+
+/// RFC 9112 section 6.1. Only `chunked` alone is decoded here.
+Coding parse_transfer_encoding(std::string_view list) {
+  if (equal_ignoring_case(list, "chunked")) return Coding::chunked;
+  if (list.empty() || list.back() == ',') return Coding::malformed;
+  while (!list.empty()) {
+    const std::string_view element = next_element(list);
+    const std::string_view coding = trim(element.substr(0, element.find(';')));
+    if (!is_token(coding)) return Coding::malformed;
+    if (!equal_ignoring_case(coding, "chunked")) continue;
+    if (element != coding || !list.empty()) return Coding::malformed;  // parameters, or not last
+  }
+  return Coding::unknown;
+}
+
+bool is_port(std::string_view text) {
+  if (text.size() > 5) return false;
+  unsigned port = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return false;
+    port = port * 10 + static_cast<unsigned>(c - '0');
+  }
+  return port <= 65535;
+}
+
+bool is_ipv6_literal(std::string_view text) {  // with its brackets
+  char buffer[INET6_ADDRSTRLEN];
+  if (text.size() < 4 || text.size() - 2 >= sizeof(buffer)) return false;
+  std::memcpy(buffer, text.data() + 1, text.size() - 2);
+  buffer[text.size() - 2] = '\0';
+  in6_addr address;
+  return inet_pton(AF_INET6, buffer, &address) == 1;
+}
+
+/// Letters, digits, '-', '_' and single dots between them; one dot may end it.
+bool is_registered_name(std::string_view text) {
+  if (text.empty() || text.size() > 255 || text.front() == '.') return false;
+  bool dot = false;
+  for (const char c : text) {
+    if (!characters::is(characters::host, c) || (dot && c == '.')) return false;
+    dot = c == '.';
+  }
+  return true;
+}
+
+/// The host in front of the port, or empty: not a valid authority.
+std::string_view host_of(std::string_view authority) {
+  const bool literal = !authority.empty() && authority.front() == '[';
+  const size_t host_end = literal ? authority.find(']') + 1 : authority.find(':');
+  if (literal && host_end == 0) return {};  // npos + 1: no closing bracket
+  const std::string_view host = authority.substr(0, host_end);
+  if (host.size() < authority.size()) {
+    if (authority[host.size()] != ':' || !is_port(authority.substr(host.size() + 1))) return {};
+  }
+  return (literal ? is_ipv6_literal(host) : is_registered_name(host)) ? host : std::string_view{};
+}
+
+/// "http://host/path?query" → scheme, authority, "/path?query" (RFC 9112 section 3.2.2).
+std::optional<Refusal> take_absolute_target(RequestHead& head) {
+  const size_t colon = head.target.find("://");
+  const std::string_view scheme = head.target.substr(0, colon);
+  const bool known = equal_ignoring_case(scheme, "http") || equal_ignoring_case(scheme, "https");
+  if (colon == head.target.npos || !known) return refuse(400, "the target has no form we serve");
+  const std::string_view rest = head.target.substr(colon + 3);
+  const size_t end = std::min(rest.find_first_of("/?"), rest.size());
+  head.scheme = scheme;
+  head.authority = rest.substr(0, end);
+  if (host_of(head.authority).empty()) return refuse(400, "the target's host is not valid");
+  head.target = rest.substr(end);
+  if (head.target.empty()) {
+    head.target = head.method == Method::options ? "*" : "/";
+  } else if (head.target.front() == '?') {
+    head.target = head.owned.keep("/" + std::string(head.target));
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_target(RequestHead& head) {
+  if (!characters::all(characters::target, head.target)) {
+    return refuse(400, "the target holds a byte that must be encoded");
+  }
+  if (!head.target.empty() && head.target.front() == '/') return std::nullopt;
+  if (head.target == "*" && head.method == Method::options) return std::nullopt;
+  return take_absolute_target(head);
+}
+
+std::optional<Refusal> check_host(RequestHead& head, const Field* host) {
+  if (!host) {
+    if (head.version != Version::http10) return refuse(400, "no Host field");
+    return std::nullopt;
+  }
+  if (host_of(host->value).empty()) return refuse(400, "the Host field is not valid");
+  if (head.authority.empty()) head.authority = host->value;
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_request_framing(RequestHead& head, const Findings& found) {
+  if (found.transfer_encoding) {
+    if (found.content_length) return refuse(400, "both Transfer-Encoding and Content-Length");
+    if (head.version == Version::http10) return refuse(400, "Transfer-Encoding in HTTP/1.0");
+    const Coding coding = parse_transfer_encoding(found.transfer_encoding->value);
+    if (coding == Coding::malformed) return refuse(400, "Transfer-Encoding is malformed");
+    if (coding == Coding::unknown) return refuse(501, "unknown transfer coding");
+    head.framing = Framing::chunked;
+  } else if (found.content_length) {
+    const auto length = parse_length(found.content_length->value);
+    if (!length) return refuse(400, "Content-Length is malformed");
+    head.content_length = *length;
+    head.framing = *length > 0 ? Framing::length : Framing::none;
+  }
+  return std::nullopt;
+}
+
+void take_te(RequestHead& head, std::string_view list) {
+  while (!list.empty()) {
+    if (equal_ignoring_case(next_element(list), "trailers")) head.accepts_trailers = true;
+  }
+}
+
+/// One pass: notes what decides framing, marks what belongs to this connection only.
+std::optional<Refusal> scan_request_fields(RequestHead& head, Findings& found) {
+  for (Field& field : head.fields) {
+    switch (field.id) {
+      case FieldId::host:
+        note_once(found.host, field, found);
+        field.skip = true;
+        break;
+      case FieldId::content_length:
+        note_once(found.content_length, field, found);
+        break;
+      case FieldId::transfer_encoding:
+        note_once(found.transfer_encoding, field, found);
+        field.skip = true;
+        break;
+      case FieldId::connection:
+        if (!take_connection(field.value, found)) return refuse(400, "Connection is malformed");
+        field.skip = true;
+        break;
+      case FieldId::expect:
+        if (!equal_ignoring_case(field.value, "100-continue")) {
+          return refuse(417, "unknown expectation");
+        }
+        head.expect_continue = true;
+        break;
+      case FieldId::te:
+        take_te(head, field.value);
+        field.skip = true;
+        break;
+      case FieldId::keep_alive:
+      case FieldId::proxy_connection:
+      case FieldId::upgrade:
+      case FieldId::http2_settings:
+        field.skip = true;
+        break;
+      default:
+        break;
+    }
+  }
+  if (found.repeated) return refuse(400, "Host, Content-Length or Transfer-Encoding repeated");
+  return std::nullopt;
+}
+
+bool persists(Version version, const Findings& found) {
+  if (found.close) return false;
+  return version == Version::http10 ? found.keep_alive : true;
+}
+
+/// An expectation without a body, or in HTTP/1.0, is ignored (RFC 9110 section 10.1.1).
+void drop_idle_expectation(RequestHead& head) {
+  if (head.framing != Framing::none && head.version != Version::http10) return;
+  head.expect_continue = false;
+  for (Field& field : head.fields) {
+    if (field.id == FieldId::expect) field.skip = true;
+  }
+}
+
+/// False: Connection is malformed.
+bool scan_response_fields(ResponseHead& head, Findings& found) {
+  for (Field& field : head.fields) {
+    switch (field.id) {
+      case FieldId::content_length:
+        note_once(found.content_length, field, found);
+        break;
+      case FieldId::transfer_encoding:
+        note_once(found.transfer_encoding, field, found);
+        field.skip = true;
+        break;
+      case FieldId::connection:
+        if (!take_connection(field.value, found)) return false;
+        field.skip = true;
+        break;
+      case FieldId::te:
+      case FieldId::keep_alive:
+      case FieldId::proxy_connection:
+      case FieldId::upgrade:
+      case FieldId::http2_settings:
+        field.skip = true;
+        break;
+      default:
+        break;
+    }
+  }
+  return true;
+}
+
+/// RFC 9112 section 6.3, after the fields themselves were found valid.
+void frame_response(ResponseHead& head, Method request_method, const Findings& found) {
+  if (head.status < 200 || head.status == 204) {
+    // No length may be announced here. An origin that announces a body may also send one: its
+    // connection is not used again.
+    if (found.content_length) found.content_length->skip = true;
+    if (head.content_length > 0 || found.transfer_encoding) head.keep_alive = false;
+    head.content_length = 0;
+    head.has_content_length = false;
+    return;
+  }
+  if (request_method == Method::head || head.status == 304) return;
+  if (found.transfer_encoding) {
+    head.framing = Framing::chunked;
+  } else if (!head.has_content_length) {
+    head.framing = Framing::until_close;
+    head.keep_alive = false;
+  } else if (head.content_length > 0) {
+    head.framing = Framing::length;
+  }
+}
+
+constexpr std::string_view refused_trailers[] = {
+    // Framing, connection and routing.
+    "transfer-encoding", "content-length", "host", "connection", "keep-alive", "te", "trailer",
+    "upgrade", "http2-settings", "proxy-connection", "via", "forwarded", "x-real-ip",
+    // Authentication and cookies.
+    "authorization", "proxy-authorization", "authentication-info", "proxy-authentication-info",
+    "www-authenticate", "proxy-authenticate", "cookie", "set-cookie",
+    // Request modifiers, and what describes the content.
+    "cache-control", "expect", "max-forwards", "pragma", "range", "if-match", "if-none-match",
+    "if-modified-since", "if-unmodified-since", "if-range", "content-encoding", "content-type",
+    "content-range",
+    // Control data of a response.
+    "age", "expires", "date", "location", "retry-after", "vary", "warning",
+    "strict-transport-security"};
+
+/// Appends the character that `%XX` at `text[at]` stands for, or the escape itself in upper case.
+bool append_escape(std::string_view text, size_t at, std::string& out, bool& encoded_slash) {
+  if (at + 2 >= text.size()) return false;
+  const int high = characters::hex_digit(text[at + 1]);
+  const int low = characters::hex_digit(text[at + 2]);
+  if (high < 0 || low < 0 || (high == 0 && low == 0)) return false;
+  const char decoded = static_cast<char>(high * 16 + low);
+  if (characters::is(characters::unreserved, decoded)) {
+    out += decoded;
+    return true;
+  }
+  encoded_slash = encoded_slash || decoded == '/' || decoded == '\\';
+  constexpr char digits[] = "0123456789ABCDEF";
+  out += '%';
+  out += digits[high];
+  out += digits[low];
+  return true;
+}
+
+/// Resolves the segment that begins at `begin` and has just ended: "." and ".." disappear.
+bool end_segment(std::string& out, size_t begin) {
+  const std::string_view segment = std::string_view(out).substr(begin);
+  // Some origins cut ";parameters" off before they resolve dots; nobody writes this innocently.
+  if (segment.starts_with(".;") || segment.starts_with("..;")) return false;
+  if (segment == ".") {
+    out.resize(begin);
+  } else if (segment == "..") {
+    if (begin < 2) return false;
+    out.resize(out.rfind('/', begin - 2) + 1);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<Refusal> check_request(RequestHead& head) {
+  if (head.method == Method::connect) return refuse(405, "CONNECT is not served");
+  if (head.method == Method::trace) return refuse(405, "TRACE is not served");
+  if (auto refusal = check_target(head)) return refusal;
+  Findings found;
+  if (auto refusal = scan_request_fields(head, found)) return refusal;
+  if (auto refusal = check_host(head, found.host)) return refusal;
+  if (auto refusal = check_request_framing(head, found)) return refusal;
+  head.keep_alive = persists(head.version, found);
+  if (found.named > 0) skip_named_fields(head.fields);
+  if (head.expect_continue) drop_idle_expectation(head);
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_response(ResponseHead& head, Method request_method) {
+  if (head.status < 100) return refuse(502, "the status is not valid");
+  if (head.status == 101) return refuse(502, "101 that nobody asked for");
+  Findings found;
+  if (!scan_response_fields(head, found)) return refuse(502, "Connection is malformed");
+  if (found.repeated) return refuse(502, "Content-Length or Transfer-Encoding repeated");
+  if (found.content_length) {
+    const auto length = parse_length(found.content_length->value);
+    if (!length) return refuse(502, "Content-Length is malformed");
+    head.content_length = *length;
+    head.has_content_length = true;
+  }
+  if (found.transfer_encoding) {
+    if (found.content_length) return refuse(502, "both Transfer-Encoding and Content-Length");
+    if (head.version == Version::http10) return refuse(502, "Transfer-Encoding in HTTP/1.0");
+    if (parse_transfer_encoding(found.transfer_encoding->value) != Coding::chunked) {
+      return refuse(502, "Transfer-Encoding other than chunked");
+    }
+  }
+  head.keep_alive = persists(head.version, found);
+  frame_response(head, request_method, found);
+  if (found.named > 0) skip_named_fields(head.fields);
+  return std::nullopt;
+}
+
+bool trailer_allowed(std::string_view name) {
+  constexpr std::string_view forwarded = "x-forwarded-";
+  if (equal_ignoring_case(name.substr(0, forwarded.size()), forwarded)) return false;
+  for (const std::string_view refused : refused_trailers) {
+    if (equal_ignoring_case(name, refused)) return false;
+  }
+  return true;
+}
+
+bool normalise_path(std::string_view target, std::string& out, bool& encoded_slash) {
+  out.clear();
+  encoded_slash = false;
+  const std::string_view path = target.substr(0, target.find('?'));
+  if (path.empty() || path.front() != '/') {
+    out = path;
+    return path == "*";
+  }
+  size_t segment = 1;  // where the segment under way begins in `out`
+  out += '/';
+  for (size_t i = 1; i < path.size(); ++i) {
+    if (path[i] == '/') {
+      if (!end_segment(out, segment)) return false;
+      if (out.back() != '/') out += '/';  // "//" routes like "/": many origins merge them
+      segment = out.size();
+    } else if (path[i] == '%') {
+      if (!append_escape(path, i, out, encoded_slash)) return false;
+      i += 2;
+    } else {
+      encoded_slash = encoded_slash || path[i] == '\\';
+      out += path[i];
+    }
+  }
+  return end_segment(out, segment);
+}
+
+bool host_name(std::string_view authority, std::string& out) {
+  std::string_view host = host_of(authority);
+  if (host.empty()) return false;
+  if (host.back() == '.') host.remove_suffix(1);
+  out.resize(host.size());
+  std::transform(host.begin(), host.end(), out.begin(), lower);
+  return true;
+}
+
+bool is_token(std::string_view text) {
+  return !text.empty() && characters::all(characters::token, text);
+}
+
+bool is_field_value(std::string_view text) {
+  return characters::all(characters::field, text);
+}
+
+bool is_idempotent(Method method) {
+  switch (method) {
+    case Method::get:
+    case Method::head:
+    case Method::put:
+    case Method::delete_:
+    case Method::options:
+    case Method::trace:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace gatehouse::http
