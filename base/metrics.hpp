@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace gatehouse::base {
@@ -59,8 +60,8 @@ inline constexpr size_t metric_count = static_cast<size_t>(Metric::count_);
 
 /// Upper bounds, in microseconds, of the request duration histogram; the last bucket is +Inf.
 inline constexpr std::array<uint32_t, 14> duration_bounds_us = {
-    500, 1'000, 2'500, 5'000, 10'000, 25'000, 50'000, 100'000, 250'000, 500'000,
-    1'000'000, 2'500'000, 10'000'000, 60'000'000};
+    500,     1'000,   2'500,   5'000,     10'000,    25'000,     50'000,
+    100'000, 250'000, 500'000, 1'000'000, 2'500'000, 10'000'000, 60'000'000};
 
 class alignas(64) MetricShard {
  public:
@@ -77,7 +78,9 @@ class alignas(64) MetricShard {
   int64_t value(Metric metric) const {
     return cells_[static_cast<size_t>(metric)].load(std::memory_order_relaxed);
   }
-  uint64_t duration_bucket(size_t index) const { return buckets_[index].load(std::memory_order_relaxed); }
+  uint64_t duration_bucket(size_t index) const {
+    return buckets_[index].load(std::memory_order_relaxed);
+  }
   uint64_t duration_sum_us() const { return duration_sum_.load(std::memory_order_relaxed); }
 
  private:
@@ -104,7 +107,8 @@ class Metrics {
 
  private:
   struct Shards;
-  Shards* shards_;
+  void append_durations(std::string& out) const;
+  std::unique_ptr<Shards> shards_;
 };
 
 }  // namespace gatehouse::base
