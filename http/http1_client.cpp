@@ -268,7 +268,8 @@ void Http1Client::rest(Keeper& keeper) {
   reactor_.arm(timer_, idle_limit_);
 }
 
-bool Http1Client::wake() {
+bool Http1Client::wake(const Settings& settings) {
+  settings_ = settings;
   keeper_ = nullptr;
   reused_ = true;
   timer_.disarm();

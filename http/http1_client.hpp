@@ -45,7 +45,7 @@ class Http1Client final : public ClientStream,
   /// if the origin said so).
   void rest(Keeper& keeper);
   /// Ends the rest; false: the origin has closed or said something unasked, do not use it.
-  bool wake();
+  bool wake(const Settings& settings);
 
   void write_head(const RequestHead& head, std::string_view host, const BodyChunk& first) override;
   void write_body(const BodyChunk& chunk) override;

@@ -133,9 +133,13 @@ void Http1Server::on_read_timeout() {
 
 void Http1Server::on_hang_up() {
   // A FIN that came with the request is a client that has said all it wants to say, not one that
-  // has gone: it gets its answer.
-  if (fin_with_request_ || watcher_ == nullptr) return;
-  std::exchange(watcher_, nullptr)->on_client_gone();
+  // has gone: it gets its answer. One in the middle of a body is seen by whoever reads that.
+  if (fin_with_request_ || !request_complete_) return;
+  give_up();
+}
+
+void Http1Server::give_up() {
+  if (watcher_ != nullptr) std::exchange(watcher_, nullptr)->on_client_gone();
 }
 
 // --- request bodies
@@ -180,6 +184,7 @@ Poll Http1Server::take_body(std::span<char> bytes) {
   body_bytes_ += count;
   chunk_.bytes = {bytes.data(), count};
   chunk_.last = request_complete_ = body_remaining_ == 0;
+  fin_with_request_ = request_complete_ && stream_.hung_up;
   stream_.consume(count);
   return Poll::ready;
 }
@@ -197,9 +202,16 @@ Poll Http1Server::take_chunked(std::span<char> bytes) {
   chunk_.bytes = {bytes.data(), step.produced};
   if (step.status == ChunkDecoder::Status::complete) {
     chunk_.last = request_complete_ = true;
+    fin_with_request_ = stream_.hung_up;
     if (!chunks_->trailers().empty()) chunk_.trailers = &chunks_->trailers();
   }
   return chunk_.last || step.produced > 0 ? Poll::ready : Poll::pending;
+}
+
+void Http1Server::stop_reading() {
+  if (request_complete_ || body_failure_ != nullptr) return;
+  body_failed(ErrorKind::cancelled, "the rest of the body is not wanted");
+  stream_.reading.poll();
 }
 
 Poll Http1Server::body_failed(ErrorKind kind, const char* text) {

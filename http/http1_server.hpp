@@ -49,6 +49,7 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   RequestHead& request() override { return *request_; }
   Poll poll_body() override;
   void park_body(base::Parked& operation) override;
+  void stop_reading() override;
   void write_interim(const ResponseHead& head) override;
   void write_head(const ResponseHead& head, const BodyChunk& first) override;
   void write_body(const BodyChunk& chunk) override;
@@ -57,8 +58,8 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   void abort() override;
   void watch(Watcher* watcher) override { watcher_ = watcher; }
   base::Error error() const override;
-  /// Bytes of the request's body so far.
-  uint64_t body_bytes() const { return body_bytes_; }
+  /// Tells the exchange that its client is gone, whatever it is waiting for.
+  void give_up();
 
  private:
   enum class Waiting : uint8_t { nothing, request, body };

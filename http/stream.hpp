@@ -57,6 +57,10 @@ class ServerStream {
         *this);
   }
 
+  /// Gives the rest of the request's body up: a waiting read_body() is resumed with a failure, and
+  /// the connection serves no further request.
+  virtual void stop_reading() = 0;
+
   /// An interim response (1xx, RFC 9110 section 15.2).
   virtual void write_interim(const ResponseHead& head) = 0;
   /// The final head, with the beginning of the body.

@@ -32,8 +32,8 @@ using LocalResponder = std::function<const std::string*(size_t worker, std::stri
                                                         std::string_view target)>;
 
 struct ServerHooks {
-  tls::AcquireCertificate acquire;  // called on a worker's thread
-  LocalResponder local;             // called on a worker's thread
+  tls::AcquireCertificate acquire;                    // called on a worker's thread
+  LocalResponder local;                               // called on a worker's thread
   std::function<void(const std::string& name)> seen;  // on-demand name served; any worker's thread
 };
 

@@ -1,0 +1,331 @@
+#include "proxy/connection.hpp"
+
+#include <array>
+
+#include "proxy/error_page.hpp"
+#include "proxy/worker.hpp"
+
+namespace gatehouse::proxy {
+
+using base::ErrorKind;
+using base::Metric;
+using tls::Io;
+
+Connection::DeadlineTimer::DeadlineTimer(Connection& c)
+    : Timer([](Timer& self) {
+        static_cast<DeadlineTimer&>(self).connection.stream_.fail(ErrorKind::timeout,
+                                                                  "no progress in time");
+      }),
+      connection(c) {}
+
+/// Reads until the ClientHello is whole.
+struct Connection::HelloRead final : base::Parked {
+  HelloRead(tls::Stream& s, tls::ClientHello& h) noexcept
+      : Parked([](Parked& self) { return static_cast<HelloRead&>(self).await_ready(); }),
+        stream(s),
+        hello(h) {}
+  bool await_ready() {
+    for (;;) {
+      const auto bytes = stream.unread();
+      status = tls::parse_client_hello(
+          {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, hello);
+      if (status != tls::HelloStatus::need_more) return true;
+      const Io got = stream.fill();
+      if (got == Io::again) return false;
+      if (got != Io::ok) return true;  // status stays need_more: the client is gone
+    }
+  }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiting = handle;
+    stream.reading.park(*this);
+  }
+  tls::HelloStatus await_resume() const noexcept { return status; }
+  tls::Stream& stream;
+  tls::ClientHello& hello;
+  tls::HelloStatus status = tls::HelloStatus::need_more;
+};
+
+/// Waits for the end of the batch, where a bounded number of handshakes is worked on.
+struct Connection::Turn {
+  explicit Turn(Connection& c) noexcept : connection(c) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    connection.turn_ = handle;
+    connection.worker_.reactor().defer(connection);
+  }
+  void await_resume() const noexcept {}
+  Connection& connection;
+};
+
+Connection::Connection(Worker& worker, size_t listener_id, bool encrypted,
+                       const boost::asio::ip::address& client)
+    : worker_(worker),
+      stream_(worker.reactor(), base::Side::downstream),
+      timer_(*this),
+      listener_id_(listener_id),
+      encrypted_(encrypted) {
+  facts_.address = client;
+  facts_.text = client.to_string();
+  facts_.encrypted = encrypted;
+}
+
+Connection::~Connection() {
+  worker_.reactor().forget(*this);
+}
+
+void Connection::start(int fd) {
+  if (!stream_.open(fd)) return worker_.remove(*this);
+  base::spawn(run());
+}
+
+void Connection::drain() {
+  draining_ = true;
+  if (!server_) return;  // in its handshake: the first response will be the last
+  server_->close_after_response();
+  if (server_->idle()) stream_.fail(ErrorKind::cancelled, "the server is stopping");
+}
+
+void Connection::break_off() {
+  if (wish_ != nullptr) wish_->set();
+  stream_.fail(ErrorKind::cancelled, "the time to drain is over");
+  if (server_) server_->give_up();
+}
+
+base::Task<void> Connection::run() {
+  bool ready = true;
+  if (encrypted_) {
+    auto securing = secure();
+    ready = co_await securing;
+  }
+  if (ready) {
+    auto serving = serve();
+    co_await serving;
+  }
+  server_.reset();
+  worker_.remove(*this);
+}
+
+// --- the handshake
+
+base::Task<bool> Connection::secure() {
+  const PolicyPtr policy = worker_.policy();
+  worker_.reactor().arm(timer_, policy->snapshot->timeouts.handshake);
+  tls::ClientHello hello;
+  auto reading = read_hello(hello);
+  const bool whole = co_await reading;
+  if (!whole) {
+    worker_.metrics().add(Metric::handshakes_failed);
+    co_return false;
+  }
+  const SiteRules* site = hello.server_name.empty() ? policy->router.default_site()
+                                                    : policy->router.find_site(hello.server_name);
+  if (site == nullptr || site->settings->certificates == config::CertificateMode::off) {
+    co_return refuse_handshake(hello.server_name.empty() ? tls::Alert::handshake_failure
+                                                         : tls::Alert::unrecognized_name);
+  }
+  if (hello.has_alpn && !hello.offers_http1) {
+    co_return refuse_handshake(tls::Alert::no_application_protocol);
+  }
+  auto choosing = certificate_for(hello, *site);
+  tls::CertificatePtr certificate = co_await choosing;
+  if (certificate == nullptr) co_return false;
+  const bool newest = site->settings->tls_min == config::TlsVersion::tls13;
+  auto handshake =
+      complete_handshake(newest ? *policy->tls13 : *policy->tls12, std::move(certificate));
+  const bool done = co_await handshake;
+  worker_.metrics().add(done ? Metric::handshakes_completed : Metric::handshakes_failed);
+  timer_.disarm();
+  if (!done) co_return false;
+  if (stream_.resumed()) worker_.metrics().add(Metric::handshakes_resumed);
+  facts_.server_name = std::move(hello.server_name);
+  facts_.tls_version = stream_.version();
+  co_return true;
+}
+
+base::Task<bool> Connection::read_hello(tls::ClientHello& hello) {
+  HelloRead read(stream_, hello);
+  const auto status = co_await read;
+  switch (status) {
+    case tls::HelloStatus::complete:
+      co_return true;
+    case tls::HelloStatus::malformed:
+    case tls::HelloStatus::too_large:
+      co_return refuse_handshake(tls::Alert::decode_error);
+    case tls::HelloStatus::not_tls: {
+      // Somebody speaks HTTP to the TLS port: say so in words that they understand.
+      const std::string_view page =
+          "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+          "Content-Length: 52\r\n\r\nThis port speaks HTTPS. Use https:// in the address.\n";
+      const auto bytes = stream_.unread();
+      const std::string_view begin(bytes.data(), bytes.size());
+      const bool http =
+          begin.starts_with("GET ") || begin.starts_with("POST ") || begin.starts_with("HEAD ");
+      if (http) stream_.write({&page, 1});
+      co_return false;
+    }
+    case tls::HelloStatus::need_more:
+      break;
+  }
+  co_return false;
+}
+
+// The table, or whoever keeps it: a handshake that waits for an issuance holds the raw bytes of its
+// ClientHello and no SSL object.
+base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHello& hello,
+                                                            const SiteRules& site) {
+  const auto table = worker_.certificates();
+  if (hello.server_name.empty()) {
+    if (table->default_certificate() == nullptr) refuse_handshake(tls::Alert::handshake_failure);
+    co_return table->default_certificate();
+  }
+  const bool on_demand = site.settings->certificates == config::CertificateMode::on_demand;
+  const auto found = table->find(hello.server_name);
+  using Match = tls::CertificateTable::Match;
+  if (found.match == Match::exact || found.match == Match::wildcard) {
+    if (on_demand) worker_.seen(hello.server_name);
+    co_return *found.certificate;
+  }
+  if (hello.offers_acme && !hello.offers_http1) {
+    refuse_handshake(tls::Alert::no_application_protocol);
+    co_return nullptr;
+  }
+  stream_.observe(this);
+  timer_.disarm();  // the keeper of the table has limits of its own
+  worker_.metrics().add(Metric::handshakes_parked);
+  // Shared with the answer, which may come after the connection was broken off.
+  struct Wish {
+    base::Event delivered;
+    tls::Acquired acquired;
+  };
+  const auto wish = std::make_shared<Wish>();
+  wish_ = &wish->delivered;
+  worker_.acquire(hello.server_name, facts_.text, [wish](tls::Acquired result) {
+    if (wish->delivered.happened()) return;
+    wish->acquired = std::move(result);
+    wish->delivered.set();
+  });
+  co_await wish->delivered;
+  wish_ = nullptr;
+  const tls::Acquired& acquired = wish->acquired;
+  worker_.metrics().add(Metric::handshakes_parked, -1);
+  stream_.observe(nullptr);
+  worker_.reactor().arm(timer_, worker_.policy()->snapshot->timeouts.handshake);
+  if (!stream_.is_open() || stream_.failed()) co_return nullptr;
+  switch (acquired.outcome) {
+    case tls::Acquired::Outcome::denied:
+      refuse_handshake(tls::Alert::unrecognized_name);
+      break;
+    case tls::Acquired::Outcome::failed:
+      refuse_handshake(tls::Alert::internal_error);
+      break;
+    case tls::Acquired::Outcome::fallback:
+      worker_.metrics().add(Metric::fallback_served);
+      facts_.stand_in = on_demand;
+      facts_.retry_after = acquired.retry_after;
+      break;
+    case tls::Acquired::Outcome::ready:
+      break;
+  }
+  co_return acquired.certificate;
+}
+
+base::Task<bool> Connection::complete_handshake(const tls::Context& context,
+                                                tls::CertificatePtr certificate) {
+  Turn turn(*this);
+  co_await turn;
+  if (stream_.failed() || !stream_.is_open()) co_return false;
+  if (!stream_.start_server(context, *certificate)) {
+    co_return refuse_handshake(tls::Alert::internal_error);
+  }
+  auto handshake = stream_.handshaken();
+  co_return co_await handshake;
+}
+
+bool Connection::refuse_handshake(tls::Alert alert) {
+  worker_.metrics().add(Metric::handshakes_failed);
+  const std::string_view record = tls::alert_record(alert);
+  stream_.write({&record, 1});
+  return false;
+}
+
+void Connection::on_deferred() {
+  std::exchange(turn_, {}).resume();
+}
+
+void Connection::on_hang_up() {
+  // While the handshake waits for a certificate: the answer will come, but there is nobody to give
+  // it to, and the descriptor need not wait for it.
+  stream_.close();
+}
+
+// --- requests
+
+base::Task<void> Connection::serve() {
+  server_.emplace(stream_, worker_.reactor(), worker_.policy()->server);
+  if (draining_) server_->close_after_response();
+  for (;;) {
+    auto reading = server_->read_request();
+    const bool come = co_await reading;
+    if (!come) break;
+    auto exchange = answer(worker_, facts_, *server_);
+    co_await exchange;
+    must_linger_ = !server_->request_complete() || stream_.unread_size() > 0;
+    if (!server_->finish_request()) break;
+    server_->change(worker_.policy()->server);
+  }
+  if (server_->refusal()) {
+    auto refusing = answer_refusal();
+    co_await refusing;
+  }
+  auto lingering = linger();
+  co_await lingering;
+}
+
+base::Task<void> Connection::answer_refusal() {
+  const http::Refusal refusal = *server_->refusal();
+  must_linger_ = true;
+  worker_.metrics().add(Metric::requests_refused);
+  worker_.metrics().add(Metric::requests);
+  worker_.metrics().add(Metric::responses_4xx, refusal.status < 500 ? 1 : 0);
+  worker_.metrics().add(Metric::responses_5xx, refusal.status < 500 ? 0 : 1);
+  write_error_page(*server_, ErrorPage{refusal.status});
+  log_refusal(worker_, facts_, *server_, refusal);
+  auto drained = server_->drained();
+  co_await drained;
+}
+
+// A close with unread bytes would send a RST, and the client might lose the response it has not
+// read yet: say FIN first, read what still comes for a moment, then close.
+base::Task<void> Connection::linger() {
+  if (!stream_.is_open() || stream_.failed()) co_return;
+  if (server_) server_->watch(nullptr);
+  stream_.shutdown_write();
+  if (!must_linger_ || stream_.hung_up) co_return;
+  worker_.reactor().arm(timer_, linger_time);
+  struct Discard final : base::Parked {
+    explicit Discard(tls::Stream& s) noexcept
+        : Parked([](Parked& self) { return static_cast<Discard&>(self).await_ready(); }),
+          stream(s) {}
+    bool await_ready() {
+      while (total < linger_bytes_max) {
+        total += stream.unread_size();
+        stream.consume(stream.unread_size());
+        const Io got = stream.fill();
+        if (got == Io::again) return false;
+        if (got != Io::ok) return true;
+      }
+      return true;
+    }
+    void await_suspend(std::coroutine_handle<> handle) {
+      waiting = handle;
+      stream.reading.park(*this);
+    }
+    void await_resume() const noexcept {}
+    tls::Stream& stream;
+    size_t total = 0;
+  };
+  Discard discard(stream_);
+  co_await discard;
+}
+
+}  // namespace gatehouse::proxy

@@ -1,0 +1,499 @@
+#include "proxy/exchange.hpp"
+
+#include <optional>
+
+#include "base/log.hpp"
+#include "proxy/error_page.hpp"
+#include "proxy/relay.hpp"
+#include "proxy/rewrite.hpp"
+#include "proxy/worker.hpp"
+
+namespace gatehouse::proxy {
+
+namespace log = base::log;
+using base::Error;
+using base::ErrorKind;
+using base::Metric;
+using base::Retry;
+using base::Side;
+
+namespace {
+
+constexpr std::string_view challenge_prefix = "/.well-known/acme-challenge/";
+constexpr uint16_t client_closed_request = 499;  // for the log only, as nginx writes it
+
+/// The one place where an Error becomes a status.
+uint16_t status_of(const Error& error) {
+  if (error.side == Side::downstream) {
+    switch (error.kind) {
+      case ErrorKind::timeout:
+        return 408;
+      case ErrorKind::limit:
+        return 413;
+      case ErrorKind::protocol:
+        return 400;
+      default:
+        return client_closed_request;
+    }
+  }
+  if (error.kind == ErrorKind::timeout) return 504;
+  return error.kind == ErrorKind::unavailable ? 503 : 502;
+}
+
+bool contains(const std::vector<config::Network>& networks,
+              const boost::asio::ip::address& address) {
+  for (const auto& network : networks) {
+    if (network.contains(address)) return true;
+  }
+  return false;
+}
+
+/// Counts a request among those that an endpoint is working on.
+class InFlight {
+ public:
+  explicit InFlight(EndpointState& state) : state_(state) {
+    state_.in_flight.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~InFlight() { state_.in_flight.fetch_sub(1, std::memory_order_relaxed); }
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+
+ private:
+  EndpointState& state_;
+};
+
+class Exchange final : public http::ServerStream::Watcher {
+ public:
+  Exchange(Worker& worker, const ClientFacts& facts, http::ServerStream& stream)
+      : worker_(worker),
+        facts_(facts),
+        stream_(stream),
+        policy_(worker.policy()),
+        begun_(worker.reactor().now()) {
+    worker_.metrics().add(Metric::requests_active);
+    stream_.watch(this);
+  }
+  ~Exchange() {
+    stream_.watch(nullptr);
+    worker_.metrics().add(Metric::requests_active, -1);
+  }
+
+  /// Answers here, or says which upstream is to answer.
+  const Upstream* route();
+  base::Task<void> forward(const Upstream& upstream);
+  void record();
+
+ private:
+  enum class Next : uint8_t { done, again };
+
+  void on_client_gone() override;
+  void refuse(uint16_t status, const char* reason);
+  bool admitted(const SiteRules& site);
+  bool answered_locally();
+  bool redirected_to_https(const SiteRules& site);
+  bool answered_by_route(const Decision& decision);
+  const Endpoint* choose(const Upstream& upstream);
+  base::Task<bool> connect(const Endpoint& endpoint);
+  base::Task<Next> attempt(const Upstream& upstream, const Endpoint& endpoint);
+  base::Task<void> respond(const Endpoint& endpoint, Relay& relay);
+  bool may_retry(const Upstream& upstream, const Relay* relay);
+  void fail();
+
+  Worker& worker_;
+  const ClientFacts& facts_;
+  http::ServerStream& stream_;
+  const PolicyPtr policy_;
+  const base::Monotonic::time_point begun_;
+  base::Monotonic::time_point sent_;
+  const SiteRules* site_ = nullptr;
+  const RouteRules* route_ = nullptr;
+  const Endpoint* endpoint_ = nullptr;
+  std::unique_ptr<http::Http1Client> client_;
+  std::optional<Error> error_;
+  const char* reason_ = nullptr;
+  ReplayBody body_{stream_};
+  uint64_t tried_ = 0;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
+  std::chrono::microseconds upstream_time_{0};
+  uint32_t attempts_ = 0;
+  uint16_t status_ = 0;
+  bool gone_ = false;
+  bool head_sent_ = false;
+  bool fresh_only_ = false;  // a pooled connection was stale: the others may be too
+};
+
+// --- deciding
+
+const Upstream* Exchange::route() {
+  if (!facts_.encrypted && answered_locally()) return nullptr;
+  auto& request = stream_.request();
+  thread_local std::string scratch;
+  if (request.authority.empty()) {
+    site_ = policy_->router.default_site();
+  } else if (http::host_name(request.authority, scratch)) {
+    site_ = policy_->router.find_site(scratch);
+  } else {
+    refuse(400, "an invalid host");
+    return nullptr;
+  }
+  if (site_ == nullptr) {
+    refuse(404, "no site has this host");
+    return nullptr;
+  }
+  if (!admitted(*site_) || redirected_to_https(*site_)) return nullptr;
+  if (facts_.stand_in) {
+    status_ = 503;
+    reason_ = "the certificate is not there yet";
+    write_error_page(stream_, {503, static_cast<uint32_t>(facts_.retry_after.count())});
+    return nullptr;
+  }
+  const Decision decision = policy_->router.match(*site_, request, scratch);
+  if (decision.refusal != 0) {
+    refuse(decision.refusal, decision.refusal == 400 ? "an ambiguous path" : "no route");
+    return nullptr;
+  }
+  route_ = decision.route;
+  if (answered_by_route(decision)) return nullptr;
+  const uint64_t body_max = policy_->server.body_bytes_max;
+  if (body_max != 0 && request.content_length > body_max) {
+    refuse(413, "the body is larger than limits.request_body");
+    return nullptr;
+  }
+  return &policy_->upstreams[decision.upstream];
+}
+
+// Ahead of redirects, access rules and limits: the CA must always get its answer.
+bool Exchange::answered_locally() {
+  const auto& request = stream_.request();
+  if (!request.target.starts_with(challenge_prefix) || !worker_.local()) return false;
+  if (request.method != http::Method::get && request.method != http::Method::head) return false;
+  std::string host;
+  if (!http::host_name(request.authority, host)) return false;
+  const std::string* body = worker_.local()(worker_.index(), host, request.target);
+  if (body == nullptr) return false;
+  worker_.metrics().add(Metric::challenges_answered);
+  status_ = 200;
+  bytes_out_ = body->size();
+  write_text(stream_, 200, *body, "application/octet-stream");
+  return true;
+}
+
+bool Exchange::admitted(const SiteRules& site) {
+  const auto& settings = *site.settings;
+  if (settings.access_allow.empty() && settings.access_deny.empty()) return true;
+  const bool denied = contains(settings.access_deny, facts_.address);
+  const bool allowed =
+      settings.access_allow.empty() || contains(settings.access_allow, facts_.address);
+  if (!denied && allowed) return true;
+  refuse(403, "the site's access list does not admit this address");
+  return false;
+}
+
+bool Exchange::redirected_to_https(const SiteRules& site) {
+  const auto& settings = *site.settings;
+  if (facts_.encrypted || !settings.redirect_http) return false;
+  if (settings.certificates == config::CertificateMode::off || policy_->https_port == 0) {
+    return false;
+  }
+  std::string host;
+  if (!http::host_name(stream_.request().authority, host)) return false;
+  std::string location = "https://" + host;
+  if (policy_->https_port != 443) location += ':' + std::to_string(policy_->https_port);
+  const auto target = stream_.request().target;
+  location += target.starts_with('/') ? target : std::string_view("/");
+  status_ = 308;
+  write_redirect(stream_, 308, location);
+  return true;
+}
+
+bool Exchange::answered_by_route(const Decision& decision) {
+  if (decision.route == nullptr) return false;
+  const auto& settings = *decision.route->settings;
+  if (settings.redirect) {
+    const std::string location = redirect_location(*settings.redirect, stream_.request());
+    if (location.empty()) {
+      refuse(400, "the redirect's location would be invalid");
+    } else {
+      status_ = settings.redirect->status;
+      write_redirect(stream_, status_, location);
+    }
+    return true;
+  }
+  if (!settings.respond) return false;
+  status_ = settings.respond->status;
+  bytes_out_ = settings.respond->body.size();
+  write_text(stream_, status_, settings.respond->body);
+  return true;
+}
+
+void Exchange::refuse(uint16_t status, const char* reason) {
+  status_ = status;
+  reason_ = reason;
+  worker_.metrics().add(Metric::requests_refused);
+  write_error_page(stream_, {status});
+}
+
+// --- forwarding
+
+base::Task<void> Exchange::forward(const Upstream& upstream) {
+  auto& request = stream_.request();
+  const bool trusted = contains(policy_->snapshot->server.trusted_proxies, facts_.address);
+  rewrite_request(request, {facts_.text, facts_.encrypted, trusted}, *site_->settings);
+  if (route_ != nullptr && !route_->settings->strip_prefix.empty()) {
+    request.target = strip_prefix(request.target, route_->settings->strip_prefix);
+  }
+  worker_.retry_budget(upstream.index).earn(upstream.settings->retry_budget);
+  for (;;) {
+    const Endpoint* endpoint = choose(upstream);
+    if (endpoint == nullptr) {
+      if (!error_) {
+        error_ = Error(ErrorKind::unavailable, Side::upstream, Retry::never,
+                       "every server of upstream " + upstream.settings->name + " is busy or down");
+      }
+      fail();
+      co_return;
+    }
+    ++attempts_;
+    if (attempts_ > 1) worker_.metrics().add(Metric::upstream_retries);
+    auto trying = attempt(upstream, *endpoint);
+    const Next next = co_await trying;
+    if (next == Next::done) co_return;
+  }
+}
+
+const Endpoint* Exchange::choose(const Upstream& upstream) {
+  if (upstream.settings->connections_max != 0) {
+    uint32_t in_flight = 0;
+    for (const auto& each : upstream.endpoints) {
+      in_flight += each.state->in_flight.load(std::memory_order_relaxed);
+    }
+    if (in_flight >= upstream.settings->connections_max) return nullptr;
+  }
+  const auto policy = upstream.settings->balance;
+  const std::string_view input = policy == config::Balance::hash_uri
+                                     ? stream_.request().target
+                                     : std::string_view(facts_.text);
+  const auto index =
+      pick(upstream.balanced, policy, input, tried_, worker_.balance_turn(upstream.index));
+  if (!index) return nullptr;
+  tried_ |= uint64_t{1} << (*index % 64);
+  return &upstream.endpoints[*index];
+}
+
+base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const Endpoint& endpoint) {
+  const InFlight in_flight(*endpoint.state);
+  endpoint_ = &endpoint;
+  error_.reset();
+  if (!fresh_only_) client_ = worker_.pool().acquire(endpoint.id, policy_->client);
+  if (client_ == nullptr) {
+    auto connecting = connect(endpoint);
+    const bool connected = co_await connecting;
+    if (!connected) {
+      if (may_retry(upstream, nullptr)) co_return Next::again;
+      fail();
+      co_return Next::done;
+    }
+  } else {
+    worker_.metrics().add(Metric::upstream_reuses);
+  }
+  sent_ = worker_.reactor().now();
+  Relay relay(stream_, *client_, body_, upstream.settings->retry_attempts > 1);
+  relay.start(upstream_host(stream_.request(), *upstream.settings, *endpoint.settings));
+  bool come = false;
+  for (;;) {
+    auto reading = client_->read_head();
+    come = co_await reading;
+    if (!come || client_->response().status >= 200) break;
+    stream_.write_interim(client_->response());
+    auto drained = stream_.drained();
+    co_await drained;
+  }
+  upstream_time_ =
+      std::chrono::duration_cast<std::chrono::microseconds>(worker_.reactor().now() - sent_);
+  if (come) {
+    auto responding = respond(endpoint, relay);
+    co_await responding;
+    co_return Next::done;
+  }
+  error_ = relay.upload_error() ? *relay.upload_error() : client_->error();
+  const bool again = may_retry(upstream, &relay);
+  auto finishing = relay.finish();
+  co_await finishing;
+  bytes_in_ += relay.bytes_up();
+  worker_.pool().discard(std::move(client_));
+  if (again) co_return Next::again;
+  fail();
+  co_return Next::done;
+}
+
+base::Task<bool> Exchange::connect(const Endpoint& endpoint) {
+  const auto& timeouts = policy_->snapshot->timeouts;
+  auto connecting =
+      http::connect(worker_.reactor(), endpoint.origin, worker_.pool().resolved(endpoint.id),
+                    timeouts.upstream_connect, policy_->client);
+  auto connected = co_await connecting;
+  worker_.metrics().add(Metric::upstream_connects);
+  if (!connected) {
+    worker_.metrics().add(Metric::upstream_connect_failures);
+    error_ = connected.error();
+    co_return false;
+  }
+  client_ = std::move(*connected);
+  if (!gone_) co_return true;
+  worker_.pool().discard(std::move(client_));
+  error_ = Error(ErrorKind::cancelled, Side::downstream, Retry::never, "the client went away");
+  co_return false;
+}
+
+base::Task<void> Exchange::respond(const Endpoint& endpoint, Relay& relay) {
+  auto& response = client_->response();
+  status_ = response.status;
+  rewrite_response(response, facts_.encrypted, *site_->settings);
+  auto downloading = relay.download();
+  const Relay::End end = co_await downloading;
+  if (end == Relay::End::not_begun || end == Relay::End::cut_short) error_ = client_->error();
+  if (relay.uploading()) {
+    auto finishing = relay.finish();
+    co_await finishing;
+  }
+  bytes_in_ += relay.bytes_up();
+  bytes_out_ = relay.bytes_down();
+  worker_.pool().release(endpoint.id, std::move(client_));
+  head_sent_ = end != Relay::End::not_begun;
+  if (end == Relay::End::complete) co_return;
+  if (end == Relay::End::client_lost) gone_ = true;
+  fail();
+}
+
+// Only if no byte of the response has come and the request may be sent again: nothing was sent, or
+// a pooled connection turned out closed, or repeating does no harm.
+bool Exchange::may_retry(const Upstream& upstream, const Relay* relay) {
+  if (gone_ || error_->side != Side::upstream) return false;
+  if (!body_.repeatable() || (relay != nullptr && relay->uploading())) return false;
+  if (client_ != nullptr && client_->response_begun()) return false;
+  if (error_->retry == Retry::if_reused) {
+    // The endpoint is not to blame, and neither is the budget: once, on a new connection.
+    if (fresh_only_) return false;
+    fresh_only_ = true;
+    tried_ = 0;
+    return true;
+  }
+  if (attempts_ >= upstream.settings->retry_attempts) return false;
+  const bool harmless =
+      error_->retry == Retry::always ||
+      (error_->kind != ErrorKind::timeout && http::is_idempotent(stream_.request().method));
+  return harmless && worker_.retry_budget(upstream.index).spend();
+}
+
+// Ends an exchange that went wrong: with an error page if nothing was sent yet, else so that the
+// client sees that something is missing.
+void Exchange::fail() {
+  if (gone_) {
+    status_ = client_closed_request;
+    worker_.metrics().add(Metric::requests_cancelled);
+    stream_.abort();
+    return;
+  }
+  worker_.metrics().add(
+      error_->side == Side::downstream ? Metric::downstream_timeouts : Metric::upstream_failures,
+      error_->side == Side::downstream && error_->kind != ErrorKind::timeout ? 0 : 1);
+  if (error_->side == Side::upstream && error_->kind == ErrorKind::timeout) {
+    worker_.metrics().add(Metric::upstream_timeouts);
+  }
+  if (error_->side == Side::upstream) {
+    log::warn("{} {}{}: {}", stream_.request().method_text, stream_.request().authority,
+              stream_.request().target.substr(0, 200), error_->context);
+  }
+  if (head_sent_) {
+    stream_.abort();
+    return;
+  }
+  status_ = status_of(*error_);
+  if (status_ == client_closed_request) {
+    worker_.metrics().add(Metric::requests_cancelled);
+    stream_.abort();
+    return;
+  }
+  write_error_page(stream_, {status_, status_ == 503 ? 5U : 0U});
+}
+
+void Exchange::on_client_gone() {
+  gone_ = true;
+  if (client_ != nullptr) client_->cancel(ErrorKind::cancelled, "the client went away");
+}
+
+// --- recording
+
+AccessRecord make_record(Worker& worker, const ClientFacts& facts, http::RequestHead& request) {
+  AccessRecord record;
+  record.time = worker.reactor().wall_now();
+  record.client = facts.text;
+  record.method = request.method_text;
+  record.scheme = facts.encrypted ? "https" : "http";
+  record.host = request.authority;
+  record.target = request.target;
+  record.protocol = request.version == http::Version::http2    ? "HTTP/2.0"
+                    : request.version == http::Version::http10 ? "HTTP/1.0"
+                                                               : "HTTP/1.1";
+  if (const auto* field = request.find(http::FieldId::referer)) record.referer = field->value;
+  if (const auto* field = request.find(http::FieldId::user_agent)) {
+    record.user_agent = field->value;
+  }
+  record.tls_version = facts.tls_version;
+  return record;
+}
+
+void Exchange::record() {
+  auto& metrics = worker_.metrics();
+  const auto duration =
+      std::chrono::duration_cast<std::chrono::microseconds>(worker_.reactor().now() - begun_);
+  metrics.add(Metric::requests);
+  const int family = status_ < 300 ? 0 : status_ < 400 ? 1 : status_ < 500 ? 2 : 3;
+  metrics.add(static_cast<Metric>(static_cast<int>(Metric::responses_2xx) + family));
+  metrics.add(Metric::downstream_bytes_in, static_cast<int64_t>(bytes_in_));
+  metrics.add(Metric::downstream_bytes_out, static_cast<int64_t>(bytes_out_));
+  metrics.record_duration(static_cast<uint64_t>(duration.count()));
+  if (!worker_.access_log().enabled()) return;
+  AccessRecord record = make_record(worker_, facts_, stream_.request());
+  if (endpoint_ != nullptr) record.upstream = endpoint_->settings->text;
+  if (gone_) {
+    record.error = "the client went away";
+  } else if (error_) {
+    record.error = error_->context;
+  } else if (reason_ != nullptr) {
+    record.error = reason_;
+  }
+  record.status = status_;
+  record.retries = static_cast<uint8_t>(attempts_ > 1 ? attempts_ - 1 : 0);
+  record.bytes_in = bytes_in_;
+  record.bytes_out = bytes_out_;
+  record.duration = duration;
+  record.upstream_duration = upstream_time_;
+  worker_.access_log().write(record);
+}
+
+}  // namespace
+
+base::Task<void> answer(Worker& worker, const ClientFacts& facts, http::ServerStream& stream) {
+  Exchange exchange(worker, facts, stream);
+  const Upstream* upstream = exchange.route();
+  if (upstream != nullptr) {
+    auto forwarding = exchange.forward(*upstream);
+    co_await forwarding;
+  }
+  auto drained = stream.drained();
+  co_await drained;
+  exchange.record();
+}
+
+void log_refusal(Worker& worker, const ClientFacts& facts, http::ServerStream& stream,
+                 const http::Refusal& refusal) {
+  if (!worker.access_log().enabled()) return;
+  AccessRecord record = make_record(worker, facts, stream.request());
+  record.status = refusal.status;
+  record.error = refusal.reason;
+  worker.access_log().write(record);
+}
+
+}  // namespace gatehouse::proxy
