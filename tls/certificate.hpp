@@ -44,7 +44,8 @@ class Certificate {
                                                              std::string_view key_pem,
                                                              std::string_view source);
 
-  const std::vector<std::string>& names() const { return names_; }  // SAN: DNS in lower case, IP text
+  /// The SAN: DNS names in lower case, IP addresses as text.
+  const std::vector<std::string>& names() const { return names_; }
   base::WallClock::time_point not_before() const { return not_before_; }
   base::WallClock::time_point not_after() const { return not_after_; }
   std::string issuer() const;       // the issuer's common name, or its whole name
