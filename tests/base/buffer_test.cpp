@@ -1,0 +1,71 @@
+#include "base/buffer.hpp"
+
+#include <string>
+
+#include <catch2/catch.hpp>
+
+namespace gatehouse::base {
+
+TEST_CASE("a block has at least the size asked for, and is reused") {
+  for (const size_t size : {1, 1024, 1025, 4096, 5000, 16'384, 90'000, 98'304, 1'000'000}) {
+    const Block block = Block::take(size);
+    CHECK(block.capacity() >= size);
+  }
+  char* first = nullptr;
+  {
+    const Block block = Block::take(3'000);
+    first = block.data();
+  }
+  const Block again = Block::take(2'000);
+  CHECK(again.data() == first);
+}
+
+TEST_CASE("a queue gives back what was put in, however it is split") {
+  ByteQueue queue;
+  std::string expected, taken;
+  for (size_t i = 0; i < 2'000; ++i) {
+    const std::string piece(i * 7 % 901, static_cast<char>('a' + i % 26));
+    queue.append(piece);
+    expected += piece;
+    const size_t count = std::min(queue.size(), i * 13 % 1'201);
+    taken += queue.view().substr(0, count);
+    queue.consume(count);
+    if (i % 3 == 0) queue.trim();
+  }
+  taken += queue.view();
+  queue.clear();
+  CHECK(queue.empty());
+  CHECK(taken == expected);
+}
+
+TEST_CASE("consumed bytes stay readable until the queue is trimmed") {
+  ByteQueue queue;
+  queue.append("hello");
+  const std::string_view view = queue.view();
+  queue.consume(5);
+  CHECK(queue.empty());
+  CHECK(view == "hello");
+  queue.trim();
+}
+
+namespace {
+
+struct Reusable {
+  void clear() { ++cleared; }
+  int cleared = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a recycled object comes back cleared") {
+  Reusable* first = nullptr;
+  {
+    auto object = Recycled<Reusable>::take();
+    first = &*object;
+  }
+  auto again = Recycled<Reusable>::take();
+  CHECK(&*again == first);
+  CHECK(again->cleared == 1);
+}
+
+}  // namespace gatehouse::base
