@@ -131,7 +131,7 @@ class HeadParser final : public beast_http::basic_parser<is_request> {
   }
 
   Refusal explain(error_code failure) const {
-    if (failure == beast_http::error::bad_version && is_request && names_http_version()) {
+    if (failure == beast_http::error::bad_version && is_request && names_other_version()) {
       return Refusal{505, "HTTP version other than 1.0 and 1.1"};
     }
     if (failure == beast_http::error::bad_field) return {malformed, "malformed field name"};
@@ -140,11 +140,12 @@ class HeadParser final : public beast_http::basic_parser<is_request> {
     return {malformed, "malformed head"};
   }
 
-  /// The request line ends in a well-formed "HTTP/d.d".
-  bool names_http_version() const {
-    const std::string_view line = bytes_.substr(0, bytes_.find('\r'));
+  /// The request line ends in a well-formed "HTTP/d.d" that is none of ours.
+  bool names_other_version() const {
+    const std::string_view line = bytes_.substr(0, bytes_.find("\r\n"));
     if (line.size() < 9) return false;
     const std::string_view version = line.substr(line.size() - 9);
+    if (version == " HTTP/1.0" || version == " HTTP/1.1") return false;
     const auto digit = [](char c) { return c >= '0' && c <= '9'; };
     return version.starts_with(" HTTP/") && digit(version[6]) && version[7] == '.' &&
            digit(version[8]);
@@ -186,7 +187,11 @@ class HeadParser final : public beast_http::basic_parser<is_request> {
       return refuse(malformed, "folded field value", failure);
     }
     verbatim = verbatim && value.data()[value.size()] == '\r';
-    out_.fields.push_back(Field{name, value, id_of(known, name), false, verbatim});
+    Field& field = out_.fields.emplace_back();  // in place: a copy of so fresh a struct stalls
+    field.name = name;
+    field.value = value;
+    field.id = id_of(known, name);
+    field.verbatim = verbatim;
   }
 
   /// Beast unfolds obs-fold (RFC 9112 section 5.2) into a buffer of its own, or skips lines that

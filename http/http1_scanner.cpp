@@ -1,6 +1,9 @@
 // HeadScanner: where a head ends, found while its bytes arrive.
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include <bit>
-#include <cstring>
 
 #include "http/characters.hpp"
 #include "http/http1_parser.hpp"
@@ -9,35 +12,26 @@ namespace gatehouse::http {
 
 namespace {
 
-/// A 1 in the top bit of every byte of `word` that is below 0x20 or is 0x7f. Bytes above the
-/// lowest one marked may be marked wrongly (a borrow), so only the lowest counts.
-constexpr uint64_t control_bytes(uint64_t word) {
-  constexpr uint64_t ones = 0x0101010101010101;
-  constexpr uint64_t tops = 0x8080808080808080;
-  const uint64_t del = word ^ (ones * 0x7f);
-  const uint64_t low = (word - ones * 0x20) & ~word;
-  return (low | ((del - ones) & ~del)) & tops;
+bool is_control(char c) {  // HTAB is none: it may stand in a value
+  const auto byte = static_cast<uint8_t>(c);
+  return (byte < 0x20 && byte != '\t') || byte == 0x7f;
 }
 
-/// The first control character at or after `at` other than HTAB, or the end.
+/// The first control character at or after `at`, or the end.
 size_t find_control(std::string_view bytes, size_t at) {
-  while (at < bytes.size()) {
-    if constexpr (std::endian::native == std::endian::little) {
-      uint64_t word;
-      if (bytes.size() - at >= sizeof(word)) {
-        std::memcpy(&word, bytes.data() + at, sizeof(word));
-        const uint64_t found = control_bytes(word);
-        if (found == 0) {
-          at += sizeof(word);
-          continue;
-        }
-        at += static_cast<size_t>(std::countr_zero(found)) / 8;
-      }
-    }
-    const auto c = static_cast<uint8_t>(bytes[at]);
-    if ((c < 0x20 && c != '\t') || c == 0x7f) return at;
-    ++at;
+#if defined(__SSE2__)
+  constexpr size_t block = sizeof(__m128i);
+  for (; bytes.size() - at >= block; at += block) {
+    const __m128i data = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes.data() + at));
+    const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(data, _mm_set1_epi8(0x1f)), data);
+    const __m128i tab = _mm_cmpeq_epi8(data, _mm_set1_epi8('\t'));
+    const __m128i del = _mm_cmpeq_epi8(data, _mm_set1_epi8(0x7f));
+    const __m128i control = _mm_or_si128(_mm_andnot_si128(tab, low), del);
+    const auto found = static_cast<unsigned>(_mm_movemask_epi8(control));
+    if (found != 0) return at + static_cast<size_t>(std::countr_zero(found));
   }
+#endif
+  while (at < bytes.size() && !is_control(bytes[at])) ++at;
   return at;
 }
 
