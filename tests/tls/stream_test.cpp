@@ -1,0 +1,305 @@
+#include "tls/stream.hpp"
+
+#include <memory>
+
+#include <catch2/catch.hpp>
+
+#include "base/task.hpp"
+#include "tests/support/stage.hpp"
+#include "tls/certificate_builder.hpp"
+
+namespace gatehouse::tls {
+
+namespace {
+
+using test::SocketPair;
+using test::Stage;
+
+std::string pattern(size_t size, uint64_t seed) {
+  std::string text(size, '\0');
+  for (auto& byte : text) {
+    seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+    byte = static_cast<char>(seed >> 56);
+  }
+  return text;
+}
+
+Io write(Stream& stream, std::string_view bytes) {
+  return stream.write({&bytes, 1});
+}
+
+struct Filled final : base::Parked {
+  explicit Filled(Stream& s)
+      : Parked([](Parked& self) { return static_cast<Filled&>(self).await_ready(); }), stream(s) {}
+  bool await_ready() { return (state = stream.fill()) != Io::again; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiting = handle;
+    stream.reading.park(*this);
+  }
+  Io await_resume() const noexcept { return state; }
+  Stream& stream;
+  Io state = Io::again;
+};
+
+struct Flushed final : base::Parked {
+  explicit Flushed(Stream& s)
+      : Parked([](Parked& self) { return static_cast<Flushed&>(self).await_ready(); }), stream(s) {}
+  bool await_ready() { return (state = stream.flush()) != Io::again; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiting = handle;
+    stream.writing.park(*this);
+  }
+  Io await_resume() const noexcept { return state; }
+  Stream& stream;
+  Io state = Io::again;
+};
+
+/// Reads to the end into `out`.
+base::Task<void> read_all(Stream& stream, std::string& out, Io& end) {
+  for (;;) {
+    Filled filled(stream);
+    const Io state = co_await filled;
+    if (state != Io::ok) {
+      end = state;
+      co_return;
+    }
+    const auto bytes = stream.unread();
+    out.append(bytes.data(), bytes.size());
+    stream.consume(bytes.size());
+  }
+}
+
+base::Task<void> write_all(Stream& stream, std::string_view bytes, size_t piece, bool& done) {
+  while (!bytes.empty()) {
+    const auto part = bytes.substr(0, piece);
+    write(stream, part);
+    bytes.remove_prefix(part.size());
+    Flushed flushed(stream);
+    const Io state = co_await flushed;
+    if (state != Io::ok) co_return;
+  }
+  stream.shutdown_write();
+  done = true;
+}
+
+base::Task<void> shake(Stream& stream, int& result) {
+  auto handshake = stream.handshaken();
+  const bool well = co_await handshake;
+  result = well ? 1 : -1;
+}
+
+/// Both ends of one connection as streams.
+struct Joined {
+  Joined() {
+    REQUIRE(server.open(pair.ours));
+    REQUIRE(client.open(std::exchange(pair.theirs, -1)));
+  }
+  void secure(const Context& server_context, const Context& client_context,
+              const Certificate& certificate) {
+    REQUIRE(server.start_server(server_context, certificate));
+    REQUIRE(client.start_client(client_context, "example.com", false));
+    int server_result = 0, client_result = 0;
+    base::spawn(shake(server, server_result));
+    base::spawn(shake(client, client_result));
+    stage.until([&] { return server_result != 0 && client_result != 0; });
+    REQUIRE(server_result == 1);
+    REQUIRE(client_result == 1);
+  }
+  Stage stage;
+  SocketPair pair;
+  Stream server{stage.reactor, base::Side::downstream};
+  Stream client{stage.reactor, base::Side::upstream};
+};
+
+ContextPtr server_context() {
+  return Context::server(config::TlsVersion::tls12).value();
+}
+ContextPtr client_context() {
+  config::UpstreamTls settings;
+  settings.verify = false;
+  return Context::client(settings).value();
+}
+CertificatePtr certificate() {
+  return make_self_signed({"example.com"}, std::chrono::hours(1)).value();
+}
+
+}  // namespace
+
+TEST_CASE("a plain stream reads what came, keeps what is not consumed, and sees the end") {
+  Stage stage;
+  SocketPair pair, other;
+  Stream stream(stage.reactor, base::Side::downstream);
+  Stream neighbour(stage.reactor, base::Side::downstream);
+  REQUIRE(stream.open(pair.ours));
+  REQUIRE(neighbour.open(other.ours));
+  CHECK(stream.fill() == Io::again);
+  pair.send("hello world");
+  other.send("something else");
+  stage.settle();
+  REQUIRE(stream.fill() == Io::ok);
+  stream.consume(6);
+  // The window is everybody's: what is unread must survive the neighbour's reading.
+  REQUIRE(neighbour.fill() == Io::ok);
+  CHECK(std::string(stream.unread().data(), stream.unread().size()) == "world");
+  CHECK(std::string(neighbour.unread().data(), neighbour.unread().size()) == "something else");
+  pair.send("!");
+  pair.finish();
+  stage.settle();
+  REQUIRE(stream.fill() == Io::ok);
+  CHECK(std::string(stream.unread().data(), stream.unread().size()) == "world!");
+  CHECK(stream.fill() == Io::eof);
+  CHECK(stream.unread_size() == 6);
+}
+
+TEST_CASE("bytes cross whole in both directions, plain and encrypted, whatever blocks") {
+  const bool encrypted = GENERATE(false, true);
+  const size_t piece = GENERATE(as<size_t>{}, 1'000, 65'536, 200'000);
+  Joined joined;
+  const auto one = server_context(), two = client_context();
+  const auto own = certificate();
+  if (encrypted) joined.secure(*one, *two, *own);
+  const std::string down = pattern(5'000'000, 1), up = pattern(3'000'000, 2);
+  std::string got_down, got_up;
+  Io end_down = Io::again, end_up = Io::again;
+  bool sent_down = false, sent_up = false;
+  base::spawn(read_all(joined.client, got_down, end_down));
+  base::spawn(read_all(joined.server, got_up, end_up));
+  base::spawn(write_all(joined.server, down, piece, sent_down));
+  base::spawn(write_all(joined.client, up, piece, sent_up));
+  joined.stage.until([&] { return end_down != Io::again && end_up != Io::again; });
+  CHECK(sent_down);
+  CHECK(sent_up);
+  CHECK(end_down == Io::eof);
+  CHECK(end_up == Io::eof);
+  CHECK((got_down == down));
+  CHECK((got_up == up));
+}
+
+TEST_CASE("pieces of a write arrive in order and share records") {
+  Joined joined;
+  const auto one = server_context(), two = client_context();
+  const auto own = certificate();
+  joined.secure(*one, *two, *own);
+  const std::string body = pattern(40'000, 3);
+  const std::array<std::string_view, 4> pieces = {"head\r\n", "5\r\n", body, "\r\n0\r\n\r\n"};
+  CHECK(joined.server.write(pieces) == Io::ok);
+  joined.server.shutdown_write();
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(joined.client, got, end));
+  joined.stage.until([&] { return end != Io::again; });
+  CHECK((got == "head\r\n5\r\n" + body + "\r\n0\r\n\r\n"));
+}
+
+TEST_CASE("a TLS end without close_notify is a failure towards origins, an end towards clients") {
+  const bool server_leaves = GENERATE(true, false);
+  Joined joined;
+  const auto one = server_context(), two = client_context();
+  const auto own = certificate();
+  joined.secure(*one, *two, *own);
+  Stream& leaves = server_leaves ? joined.server : joined.client;
+  Stream& stays = server_leaves ? joined.client : joined.server;
+  write(leaves, "last words");
+  leaves.close();
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(stays, got, end));
+  joined.stage.until([&] { return end != Io::again; });
+  CHECK(got == "last words");
+  CHECK(end == (server_leaves ? Io::failed : Io::eof));
+}
+
+TEST_CASE("data that follows the handshake in the same bytes is not lost") {
+  Joined joined;
+  const auto one = server_context(), two = client_context();
+  const auto own = certificate();
+  REQUIRE(joined.server.start_server(*one, *own));
+  REQUIRE(joined.client.start_client(*two, "example.com", false));
+  int server_result = 0, client_result = 0;
+  base::spawn(shake(joined.client, client_result));
+  base::spawn(shake(joined.server, server_result));
+  // The client ends its handshake first (TLS 1.3) and speaks at once.
+  joined.stage.until([&] { return client_result != 0; });
+  REQUIRE(client_result == 1);
+  write(joined.client, "GET / HTTP/1.1\r\n\r\n");
+  std::string got;
+  Io end = Io::again;
+  joined.stage.until([&] { return server_result != 0; });
+  REQUIRE(server_result == 1);
+  got.assign(joined.server.unread().data(), joined.server.unread_size());
+  joined.server.consume(joined.server.unread_size());
+  base::spawn(read_all(joined.server, got, end));
+  joined.stage.until([&] { return got.size() == 18; });
+  joined.client.shutdown_write();
+  joined.stage.until([&] { return end != Io::again; });
+  CHECK(got == "GET / HTTP/1.1\r\n\r\n");
+}
+
+TEST_CASE("a failed stream resumes whoever waits, and refuses further work") {
+  Joined joined;
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(joined.server, got, end));
+  joined.server.fail(base::ErrorKind::timeout, "too slow");
+  CHECK(end == Io::failed);
+  CHECK(joined.server.failed());
+  CHECK(joined.server.error().kind == base::ErrorKind::timeout);
+  CHECK(write(joined.server, "x") == Io::failed);
+  CHECK(joined.server.fill() == Io::failed);
+}
+
+TEST_CASE("garbage instead of a handshake is an error with a reason") {
+  Stage stage;
+  SocketPair pair;
+  Stream stream(stage.reactor, base::Side::downstream);
+  const auto context = server_context();
+  const auto own = certificate();
+  REQUIRE(stream.open(pair.ours));
+  REQUIRE(stream.start_server(*context, *own));
+  int result = 0;
+  base::spawn(shake(stream, result));
+  pair.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+  stage.until([&] { return result != 0; });
+  CHECK(result == -1);
+  CHECK(stream.error().kind == base::ErrorKind::tls);
+  CHECK_FALSE(stream.error().context.empty());
+}
+
+TEST_CASE("what was sent before a broken connection can still be read") {
+  Stage stage;
+  SocketPair pair;
+  Stream stream(stage.reactor, base::Side::upstream);
+  REQUIRE(stream.open(pair.ours));
+  pair.send("HTTP/1.1 413 Content Too Large\r\n\r\n");
+  pair.close_theirs();
+  stage.settle();
+  const std::string body(100'000, 'x');
+  CHECK(write(stream, body) == Io::failed);
+  CHECK_FALSE(stream.failed());
+  REQUIRE(stream.fill() == Io::ok);
+  CHECK(stream.unread_size() == 34);
+}
+
+TEST_CASE("the peer of an aborted stream sees a reset, not an end") {
+  // TCP, because Unix sockets know no reset.
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr address{};
+  address.sa_family = AF_INET;
+  REQUIRE(::bind(listener, &address, sizeof address) == 0);
+  REQUIRE(::listen(listener, 1) == 0);
+  socklen_t size = sizeof address;
+  ::getsockname(listener, &address, &size);
+  const int client = ::socket(AF_INET, SOCK_STREAM, 0);
+  REQUIRE(::connect(client, &address, size) == 0);
+  Stage stage;
+  Stream stream(stage.reactor, base::Side::downstream);
+  REQUIRE(stream.open(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK)));
+  stream.abort();
+  char byte = 0;
+  CHECK(::recv(client, &byte, 1, 0) == -1);
+  CHECK(errno == ECONNRESET);
+  ::close(client);
+  ::close(listener);
+}
+
+}  // namespace gatehouse::tls
