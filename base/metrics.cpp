@@ -90,7 +90,8 @@ constexpr Row rows[] = {
      "Attempts to obtain or renew a certificate that failed."},
     {Metric::certificate_orders, Type::counter, "certificate_orders_total", "",
      "Orders placed with certificate authorities."},
-    {Metric::reloads, Type::counter, "reloads_total", "", "Reloads of the configuration."},
+    {Metric::reloads, Type::counter, "reloads_total", "",
+     "Reloads of the configuration that took effect."},
     {Metric::reload_failures, Type::counter, "reload_failures_total", "",
      "Reloads refused; the running configuration stayed."},
 };

@@ -33,7 +33,7 @@ struct Sink {
   std::string name;
   int descriptor = -1;
   bool owned = false;
-  bool is_file = false;
+  bool never_blocks = false;  // a file, or a device such as /dev/null
 
   Sink() = default;
   Sink(const Sink&) = delete;
@@ -58,7 +58,9 @@ SinkPtr open_sink(const std::string& name) {
     sink->owned = true;
   }
   struct stat status {};
-  sink->is_file = ::fstat(sink->descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  const bool known = ::fstat(sink->descriptor, &status) == 0;
+  const bool device = known && S_ISCHR(status.st_mode) && ::isatty(sink->descriptor) == 0;
+  sink->never_blocks = device || (known && S_ISREG(status.st_mode));
   return sink;
 }
 
@@ -162,7 +164,7 @@ size_t AccessLog::State::fill_batch() {
 void AccessLog::State::put(const Sink& to, std::string_view text) {
   while (!text.empty()) {
     size_t size = text.size();
-    if (!to.is_file) {
+    if (!to.never_blocks) {
       if (!wait_writable(to.descriptor)) return lose(to, text, ETIMEDOUT);
       if (size > pipe_write_bytes) {
         const size_t lines = whole_lines(text.data(), pipe_write_bytes);

@@ -1,0 +1,62 @@
+// Where certificates meet: what acme obtains and what the user's files hold becomes the table that
+// the workers serve from.
+//
+// Joins acme::Manager, tls::CertificateFiles and proxy::Server, which do not know each other; does
+// not obtain, check or serve anything itself. Lives on the control thread; only the functions in
+// server_hooks() are called on workers' threads.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+
+#include "acme/manager.hpp"
+#include "acme/solver/http01.hpp"
+#include "base/error.hpp"
+#include "config/snapshot.hpp"
+#include "proxy/server.hpp"
+#include "tls/certificate_files.hpp"
+#include "tls/certificate_table.hpp"
+
+namespace gatehouse::app {
+
+class Certificates {
+ public:
+  Certificates(boost::asio::io_context& control, size_t workers);
+  /// As close().
+  ~Certificates();
+  Certificates(const Certificates&) = delete;
+  Certificates& operator=(const Certificates&) = delete;
+
+  // What the others are made with.
+  proxy::ServerHooks server_hooks();
+  acme::ManagerHooks manager_hooks();
+  acme::PublishChallenges challenge_publisher();
+
+  /// From now on changes are published to `server`, and wishes go to `manager`. Both outlive
+  /// close().
+  void connect(proxy::Server& server, acme::Manager& manager);
+
+  /// The user's own certificates and the choice of the default one, at start and at each reload. If
+  /// a file cannot be loaded nothing changes, and every mistake is returned; empty: well.
+  std::vector<base::Error> configure(config::SnapshotPtr snapshot);
+
+  /// Publishes what has changed now rather than at the end of this turn.
+  void publish_now();
+
+  /// The user's own ones, for the list that the manager's are in too.
+  std::vector<acme::CertificateStatus> status() const;
+
+  const tls::CertificateTablePtr& table() const;
+
+  /// Before the server stops: no worker is called any more.
+  void close();
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace gatehouse::app
