@@ -25,7 +25,7 @@ void check_certificate_modes(Draft& draft);
 }  // namespace
 
 void check(Draft& draft) {
-  if (draft.sites.empty() && draft.whole) {
+  if (!draft.site_given && draft.whole) {
     draft.findings.add(beginning, "site",
                        "there is none: add [[site]] with hosts = [\"example.com\"] and upstream = "
                        "\"localhost:8080\"");

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
 namespace gatehouse::config {
@@ -135,16 +133,15 @@ Value convert(const toml::node& node, uint32_t file) {
 
 boost::system::result<Value, SyntaxError> parse_document(std::string_view text, uint32_t file) {
   if (auto error = KeyDepth(text).check(file)) return *error;
-  auto parsed = toml::parse(text);
-  if (parsed.failed()) {
-    const auto& error = parsed.error();
+  try {
+    return convert(toml::parse(text), file);
+  } catch (const toml::parse_error& error) {  // how Debian's library reports
     std::string sentence = "not valid TOML: " + std::string(error.description());
     std::replace_if(
         sentence.begin(), sentence.end(),
         [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
     return SyntaxError{mark_of(error.source(), file), std::move(sentence)};
   }
-  return convert(parsed.table(), file);
 }
 
 const Value* Value::find(std::string_view name) const {

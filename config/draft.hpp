@@ -57,7 +57,8 @@ struct Draft {
   bool https_given = false;
   bool http_off = false;  // it is []
   bool https_off = false;
-  bool whole = true;  // every file could be read: names that are missing are truly missing
+  bool site_given = false;  // some [[site]] is there, well or not
+  bool whole = true;        // every file could be read: names that are missing are truly missing
 
   /// False, with a diagnostic, if that section was given before.
   bool first_time(const std::string& section, const Mark& mark);

@@ -22,6 +22,7 @@ void parse_site(Reader& reader, Draft& draft);
 }  // namespace
 
 void parse_sites(Reader& root, Draft& draft) {
+  draft.site_given = draft.site_given || root.given("site");
   root.each_table("site", [&](const Value& table, const std::string& path) {
     if (draft.sites.size() == sites_max) {
       draft.findings.add(table.mark, path, fmt::format("more than {} sites", sites_max));

@@ -1,0 +1,62 @@
+#include "config/describe.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "tests/config/loaded.hpp"
+
+namespace gatehouse::config {
+
+namespace {
+
+TEST_CASE("a configuration is described in a few lines") {
+  const auto snapshot = loaded(
+      "[on_demand]\nask = 'http://127.0.0.1:5555/allowed'\n[[site]]\nhosts = ['a.com', 'b.com']\n"
+      "upstream = 'shop'\n[[site.route]]\npath = '/api/*'\nmethods = ['GET']\nupstream = 'x:81'\n"
+      "[[site.route]]\npath = '/old'\nredirect = '/new'\n"
+      "[[site]]\nhosts = ['*']\nupstream = 'localhost:8080'\ncertificates = 'on_demand'\n"
+      "[upstream.shop]\nservers = ['10.0.0.1:80', { address = '10.0.0.2:80', backup = true }]\n");
+  CHECK(describe(*snapshot) ==
+        "listening  http :80 · https :443 · admin unix:/run/gatehouse/admin.sock\n"
+        "storage    /var/lib/gatehouse\n"
+        "authority  letsencrypt https://acme-v02.api.letsencrypt.org/directory\n"
+        "on demand  ask http://127.0.0.1:5555/allowed\n"
+        "2 sites\n"
+        "  a.com, b.com → shop (10.0.0.1:80, 10.0.0.2:80 (backup)), certificate from letsencrypt\n"
+        "    GET /api/* → x:81\n"
+        "    /old → redirect 308 /new\n"
+        "  * → localhost:8080, certificates on demand from letsencrypt\n");
+}
+
+TEST_CASE("long lists are cut") {
+  std::string text;
+  for (int i = 0; i < 60; ++i) {
+    const auto n = std::to_string(i);
+    text += "[[site]]\nhosts = ['a" + n + ".com', 'b" + n + ".com', 'c" + n + ".com', 'd" + n +
+            ".com', 'e" + n + ".com']\nupstream = 'a:1'\n";
+  }
+  const auto description = describe(*loaded(text));
+  CHECK(description.find("  a0.com, b0.com, c0.com, d0.com and 1 more → a:1") != std::string::npos);
+  CHECK(description.find("60 sites\n") != std::string::npos);
+  CHECK(description.find("  and 10 more\n") != std::string::npos);
+}
+
+TEST_CASE("programs get the same as one JSON object, without secrets") {
+  const auto snapshot = loaded(
+      "[server]\nadmin = '127.0.0.1:2019'\nadmin_token = 'tell-nobody'\n[[site]]\n"
+      "hosts = ['a.com']\nupstream = 'unix:/run/\"a\\b'\n[[site.route]]\npath = '/x'\n"
+      "respond = '204'\n");
+  CHECK(describe_json(*snapshot) ==
+        R"({"files":["t.toml"],"http":[":80"],"https":[":443"],"admin":"127.0.0.1:2019",)"
+        R"("storage":"/var/lib/gatehouse","authorities":["letsencrypt"],)"
+        R"("on_demand":{"configured":false,"ask":"","allow":[]},)"
+        R"("sites":[{"hosts":["a.com"],"upstream":"unix:/run/\"a\\b","certificates":"auto",)"
+        R"("certificate":"","redirect_http":true,)"
+        R"("routes":[{"path":"/x","methods":[],"respond":204}]}],)"
+        R"("upstreams":[{"name":"unix:/run/\"a\\b","protocol":"http1",)"
+        R"("servers":[{"address":"unix:/run/\"a\\b","weight":1,"backup":false}]}]})");
+  CHECK(describe(*snapshot).find("tell-nobody") == std::string::npos);
+}
+
+}  // namespace
+
+}  // namespace gatehouse::config
