@@ -1,0 +1,1 @@
+"""What the integration tests share: the program, and everything around it on loopback."""

@@ -1,0 +1,111 @@
+"""Bodies far larger than memory pass through a bounded piece of it."""
+
+import hashlib
+import os
+import threading
+import time
+
+from harness.client import request
+from harness.limits import LONG, SLOW
+
+SIZE = (2 << 30) if LONG else (256 << 20)
+PIECE = os.urandom(1 << 20)
+# Sanitizers keep freed memory in quarantine: there, only endless growth can be told.
+GROWTH_KB_MAX = 2048 if SLOW == 1 else 65536
+
+
+class Watch:
+    """The program's memory, from a warmed-up start to its peak."""
+
+    def __init__(self, program):
+        self.program, self.peak_kb = program, 0
+        self.before_kb = program.rss_kb()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.sample)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def sample(self):
+        while not self.ended.wait(0.02):
+            self.peak_kb = max(self.peak_kb, self.program.rss_kb())
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def growth_kb(self):
+        return self.peak_kb - self.before_kb
+
+
+def warm_up(connect):
+    for _ in range(20):
+        assert connect().get(method="POST", body=PIECE).status == 200
+
+
+def expected_digest():
+    digest = hashlib.sha256()
+    for _ in range(SIZE // len(PIECE)):
+        digest.update(PIECE)
+    return digest.hexdigest()
+
+
+def test_a_download_to_a_slow_client_adds_little_memory(proxy, origin, connect):
+    warm_up(connect)
+
+    def script(connection):
+        connection.request()
+        connection.send(f"HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n")
+        for _ in range(SIZE // len(PIECE)):
+            connection.send(PIECE)
+    origin.script = script
+    client = connect(receive_buffer=65536)
+    digest, left = hashlib.sha256(), SIZE
+    with Watch(proxy) as watch:
+        client.send(request())
+        client.until(b"\r\n\r\n")
+        pauses = 10
+        while left:
+            # Slow: stands still a while, ten times on the way; the origin could send all at once.
+            if left <= SIZE * pauses // 10:
+                pauses -= 1
+                time.sleep(0.2)
+            piece, client.buffer = client.buffer, b""
+            if not piece:
+                assert client.more(), f"{left} bytes missing"
+                continue
+            digest.update(piece)
+            left -= len(piece)
+    assert digest.hexdigest() == expected_digest()
+    assert watch.growth_kb() < GROWTH_KB_MAX, f"grew by {watch.growth_kb()} KB"
+
+
+def test_an_upload_to_a_slow_origin_adds_little_memory(proxy, origin, connect):
+    warm_up(connect)
+    digest = hashlib.sha256()
+
+    def script(connection):
+        connection.head()
+        left, pauses = SIZE, 10
+        while left:
+            if left <= SIZE * pauses // 10:
+                pauses -= 1
+                time.sleep(0.2)
+            piece, connection.buffer = connection.buffer, b""
+            if not piece:
+                if not connection.more():
+                    return
+                continue
+            digest.update(piece)
+            left -= len(piece)
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+    origin.script = script
+    client = connect(timeout=300)
+    with Watch(proxy) as watch:
+        client.send(f"POST / HTTP/1.1\r\nHost: example.test\r\nContent-Length: {SIZE}\r\n\r\n")
+        for _ in range(SIZE // len(PIECE)):
+            client.send(PIECE)
+        assert client.response().body == b"done"
+    assert digest.hexdigest() == expected_digest()
+    assert watch.growth_kb() < GROWTH_KB_MAX, f"grew by {watch.growth_kb()} KB"

@@ -1,0 +1,236 @@
+"""Certificates ordered at the first ClientHello, from a real ACME CA on loopback."""
+
+import select
+import ssl
+import statistics
+import threading
+import time
+
+import pytest
+from harness.client import Client, PausedHandshake, trusting, trusting_anything
+from harness.limits import SLOW, within
+from harness.wait import until
+
+ANY = '[[site]]\nhosts = ["*"]\ncertificates = "on_demand"\nupstream = "{upstream}"\n'
+UNRECOGNIZED_NAME = 112
+
+
+@pytest.fixture
+def on_demand(gatehouse, config, ca, ask, origin):
+    """A program that serves any name that `ask` allows."""
+    program = gatehouse(config.acme(ca.directory, ca.trust,
+                                    f'[on_demand]\nask = "{ask.url}"\n'
+                                    + ANY.format(upstream=origin.address)))
+    program.root = ca.root()
+    program.https = config.https
+    return program
+
+
+def served(port, name, root):
+    """Seconds from the ClientHello to the origin's answer behind a certificate of `root`."""
+    context = trusting(root)
+    begun = time.monotonic()
+    with Client(port, tls=context, name=name) as client:
+        response = client.get(host=name)
+        assert response.status == 200, response.text()
+    return time.monotonic() - begun
+
+
+def test_the_first_request_is_answered_within_a_quarter_of_a_second(on_demand, ca, record_property):
+    served(on_demand.https, "warm.first.test", on_demand.root)  # the account is made once
+    # Each of a registered domain of its own: one domain gets 20 a day.
+    times = [served(on_demand.https, f"www.first-{i}.test", on_demand.root) for i in range(20)]
+    median = statistics.median(times)
+    record_property("first_request_median_seconds", median)
+    print(f"first on-demand request: median {median:.3f} s, max {max(times):.3f} s")
+    assert median <= within(0.25), times
+    assert ca.orders() == 21
+    again = served(on_demand.https, "www.first-0.test", on_demand.root)
+    assert again < within(0.05) and ca.orders() == 21
+
+
+def test_a_hundred_handshakes_for_one_name_place_one_order(on_demand, ca):
+    served(on_demand.https, "warm.crowd.test", on_demand.root)
+    before = ca.orders()
+    context = trusting(on_demand.root)
+    # At most 16 of one client address may wait: these come from loopback addresses of their own.
+    waiting = [paused_from(on_demand.https, "one.crowd.test", context, i) for i in range(100)]
+    first_bytes(waiting)
+    moments = sorted(h.first_byte_at for h in waiting)
+    for handshake in waiting:
+        handshake.finish()
+        status, body = handshake.get("one.crowd.test")
+        assert (status, body) == (200, b"hello")
+        handshake.close()
+    spread = moments[-1] - moments[0]
+    print(f"100 handshakes: {spread * 1000:.1f} ms from the first to the last")
+    assert ca.orders() == before + 1
+    assert spread <= within(0.03), f"{spread * 1000:.1f} ms"
+
+
+def paused_from(port, name, context, number):
+    return PausedHandshake(port, name, context, source=f"127.0.1.{number + 1}")
+
+
+def first_bytes(waiting, seconds=20):
+    left, end = set(waiting), time.monotonic() + within(seconds)
+    while left:
+        assert time.monotonic() < end, f"{len(left)} handshakes unanswered"
+        for handshake in select.select(list(left), [], [], 1)[0]:
+            handshake.take()
+            left.discard(handshake)
+
+
+def test_forty_names_at_once_are_served_within_three_seconds(on_demand, ca):
+    served(on_demand.https, "warm.many.test", on_demand.root)
+    failures, begun = [], time.monotonic()
+
+    def one(i):
+        try:
+            # Names of forty registered domains, as forty customers have.
+            served(on_demand.https, f"www.customer-{i}.test", on_demand.root)
+        except Exception as failure:  # noqa: BLE001
+            failures.append(f"{i}: {failure!r}")
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.monotonic() - begun
+    print(f"40 names at once: {seconds:.2f} s")
+    assert failures == []
+    assert seconds <= within(3) and ca.orders() == 41
+
+
+def test_a_denied_name_costs_one_ask_and_no_order(on_demand, ca, ask):
+    ask.denied.add("denied.test")
+    for _ in range(5):
+        with pytest.raises(ssl.SSLError) as refused:
+            Client(on_demand.https, tls=trusting_anything(), name="denied.test")
+        assert "UNRECOGNIZED_NAME" in str(refused.value).upper().replace(" ", "_")
+    assert ask.count("denied.test") == 1 and ca.orders() == 0
+
+
+def test_forty_clients_of_a_denied_name_wait_for_one_slow_ask(on_demand, ca, ask):
+    ask.denied.add("slow-denied.test")
+    ask.delay_seconds = 0.5
+    begun, times = time.monotonic(), []
+
+    def one(i):
+        try:
+            handshake = paused_from(on_demand.https, "slow-denied.test", trusting_anything(), i)
+            first_bytes([handshake])
+            times.append(time.monotonic() - begun)
+            handshake.close()
+        except OSError:
+            times.append(time.monotonic() - begun)
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(times) <= within(0.75), times
+    assert ask.count("slow-denied.test") == 1 and ca.orders() == 0
+
+
+def test_no_name_never_orders(on_demand, ca, ask):
+    asked = len(ask.asked)
+    for _ in range(3):
+        try:
+            Client(on_demand.https, tls=trusting_anything(), name=None).close()
+        except (ssl.SSLError, OSError):
+            pass
+    assert ca.orders() == 0 and len(ask.asked) == asked
+
+
+@pytest.mark.parametrize("name", [
+    "a.a.a.test", "1.2.3.4", "a.b.c.d.e.f.g.h.i.j.k.test", "under_score.test", "-dash.test",
+    "x" * 64 + ".test", "single"])
+def test_a_name_that_cannot_be_is_neither_asked_nor_ordered(on_demand, ca, ask, name):
+    asked = len(ask.asked)
+    context = trusting_anything()
+    try:
+        Client(on_demand.https, tls=context, name=name).close()
+        assert ask.count(name) == 0
+    except (ssl.SSLError, OSError, ValueError, UnicodeError):
+        pass
+    if name != "single":
+        assert len(ask.asked) == asked
+    assert ca.orders() == 0
+
+
+def test_ask_is_told_the_name_and_the_client(on_demand, ask):
+    served(on_demand.https, "told.test", on_demand.root)
+    assert ("told.test", "127.0.0.1") in ask.asked
+
+
+def test_ask_that_fails_is_a_denial(on_demand, ca, ask):
+    ask.status = 500
+    with pytest.raises((ssl.SSLError, OSError)):
+        Client(on_demand.https, tls=trusting_anything(), name="broken-ask.test")
+    assert ca.orders() == 0
+
+
+def test_allow_globs_are_enough_without_ask(gatehouse, config, ca, origin):
+    gatehouse(config.acme(ca.directory, ca.trust, '[on_demand]\nallow = ["*.mine.test"]\n'
+                          + ANY.format(upstream=origin.address)))
+    served(config.https, "shop.mine.test", ca.root())
+    with pytest.raises((ssl.SSLError, OSError)):
+        Client(config.https, tls=trusting_anything(), name="other.test")
+    assert ca.orders() == 1
+
+
+def test_an_ask_that_allows_everything_stops_the_start(gatehouse, config, ca, ask, origin):
+    ask.suffixes = ("",)
+    program = gatehouse(config.acme(ca.directory, ca.trust, f'[on_demand]\nask = "{ask.url}"\n'
+                                    + ANY.format(upstream=origin.address)), wait=False)
+    program.expected_exit = program.process.wait(within(15))
+    assert program.expected_exit in (1, 2)
+    assert ask.url in program.log()
+
+
+def test_a_configured_site_gets_its_certificate_unasked(gatehouse, config, ca, origin):
+    program = gatehouse(config.acme(
+        ca.directory, ca.trust,
+        f'[[site]]\nhosts = ["www.configured.test"]\nupstream = "{origin.address}"\n'))
+    until(lambda: program.certificates().get("www.configured.test", {}).get("state") == "active",
+          "the certificate")
+    served(config.https, "www.configured.test", ca.root())
+    with Client(config.http) as client:
+        response = client.get(host="www.configured.test")
+        assert response.status in (301, 308)
+    assert ca.orders() == 1
+
+
+def test_a_handshake_survives_a_reload_during_issuance(gatehouse, config, faults, ca, ask, origin):
+    text = config.acme(faults.directory, ca.trust, f'[on_demand]\nask = "{ask.url}"\n'
+                       + ANY.format(upstream=origin.address))
+    program = gatehouse(text)
+    served(config.https, "warm.reload.test", ca.root())
+    faults.fault("hang", only="order")
+    waiting = PausedHandshake(config.https, "held.reload.test", trusting(ca.root()))
+    until(lambda: any("order" in path for _, _, path in faults.requests[-3:]), "the order")
+    program.reload(text + "\n# changed\n")
+    faults.fault("pass")
+    waiting.finish()
+    assert waiting.get("held.reload.test") == (200, b"hello")
+    waiting.close()
+
+
+def test_challenges_are_answered_exactly(on_demand, config, ca, faults, ask, origin):
+    with Client(config.http) as client:
+        response = client.get("/.well-known/acme-challenge/unknown-token", host="x.test")
+        assert response.status != 200 or response.body == b"hello"
+
+
+def test_a_thousand_random_names_order_nothing(on_demand, ca, ask):
+    count = 1000 if SLOW == 1 else 200
+    ask.suffixes = (".never",)
+    before = on_demand.rss_kb()
+    for i in range(count):
+        handshake = PausedHandshake(on_demand.https, f"r{i}.flood.test", trusting_anything())
+        first_bytes([handshake])
+        handshake.close()
+    assert ca.orders() == 0
+    if SLOW == 1:
+        assert on_demand.rss_kb() - before < 8192
