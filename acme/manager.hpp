@@ -13,6 +13,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "acme/authority.hpp"
 #include "acme/solver/http01.hpp"
 #include "acme/storage/storage.hpp"
 #include "base/clock.hpp"
@@ -31,6 +32,8 @@ struct ManagerHooks {
   std::function<void(std::string zone, tls::CertificatePtr certificate)> serve_fallback;
   /// No longer to be served.
   std::function<void(std::string name)> withdraw;
+  /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
+  std::function<tls::CertificatePtr(const std::string& name)> own_fallback;
 };
 
 /// For `gatehouse certs list` and the admin interface.
@@ -47,9 +50,13 @@ struct CertificateStatus {
 
 class Manager {
  public:
+  /// References outlive the manager and the handlers of `control`. `make_authority` empty: ACME.
   Manager(boost::asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
-          Http01& http01, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks);
+          Http01& http01, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks,
+          MakeAuthority make_authority = {});
   ~Manager();
+  Manager(const Manager&) = delete;
+  Manager& operator=(const Manager&) = delete;
 
   /// The configuration to work for, at start and at each reload. Loads what is stored, starts what
   /// is missing; never waits for a CA. At the first call with an `ask` URL, tests it with a random
@@ -66,12 +73,19 @@ class Manager {
 
   std::vector<CertificateStatus> status() const;
 
+  /// Looks at the clocks now: after the machine slept, or a test moved them.
+  void recheck();
+
   /// Stops starting anything; running orders stay journalled and resume at the next start.
   void stop();
 
- private:
   struct State;
+
+ private:
   std::shared_ptr<State> state_;
 };
+
+/// The same list from storage alone, for the command line when no gatehouse runs.
+boost::asio::awaitable<base::Result<std::vector<CertificateStatus>>> read_status(Storage& storage);
 
 }  // namespace gatehouse::acme

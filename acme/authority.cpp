@@ -1,0 +1,156 @@
+#include "acme/authority.hpp"
+
+#include "acme/issuer.hpp"
+#include "acme/times.hpp"
+#include "base/log.hpp"
+#include "tls/internal_authority.hpp"
+
+namespace gatehouse::acme {
+
+namespace asio = boost::asio;
+using std::chrono::hours;
+
+namespace {
+
+constexpr hours internal_leaf_lifetime{24 * 90};
+constexpr hours root_left_min{24 * 180};
+constexpr const char* root_folder = "internal/root";
+constexpr std::chrono::seconds date_timeout{5};
+
+asio::awaitable<std::optional<base::WallClock::time_point>> date_of(base::Fetcher* fetcher,
+                                                                    std::string url,
+                                                                    std::string trust) {
+  base::FetchRequest request;
+  request.url = std::move(url);
+  request.ca_file = std::move(trust);
+  request.timeout = request.connect_timeout = date_timeout;
+  auto response = co_await fetcher->fetch(std::move(request));
+  if (!response) co_return std::nullopt;
+  co_return parse_http_date(response->field("date"));
+}
+
+/// The root, loaded or made once, and what it signs.
+class InternalIssuer {
+ public:
+  InternalIssuer(Storage& storage, const base::Clock& clock) : storage_(storage), clock_(clock) {}
+
+  static asio::awaitable<Outcome<tls::CertificatePtr>> obtain(std::shared_ptr<InternalIssuer> self,
+                                                              std::vector<std::string> names);
+
+ private:
+  asio::awaitable<base::Result<tls::CertificatePtr>> root();
+  asio::awaitable<base::Result<tls::CertificatePtr>> make_root();
+
+  Storage& storage_;
+  const base::Clock& clock_;
+  tls::CertificatePtr root_;
+};
+
+Failure internal_failure(const base::Error& error, const std::string& name) {
+  Failure failure;
+  failure.kind = FailureClass::storage;
+  failure.sentence = fmt::format("{}: the internal authority cannot sign: {}", name, error.context);
+  return failure;
+}
+
+asio::awaitable<Outcome<tls::CertificatePtr>> InternalIssuer::obtain(
+    std::shared_ptr<InternalIssuer> self, std::vector<std::string> names) {
+  auto root = co_await self->root();
+  if (!root) co_return internal_failure(root.error(), names.front());
+  auto leaf = tls::InternalAuthority::issue(**root, names, internal_leaf_lifetime);
+  if (!leaf) co_return internal_failure(leaf.error(), names.front());
+  co_return *leaf;
+}
+
+asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::root() {
+  if (root_ && root_->not_after() - clock_.wall() > root_left_min) co_return root_;
+  auto files = co_await storage_.load_set(root_folder);
+  if (root_ && root_->not_after() - clock_.wall() > root_left_min) co_return root_;
+  if (!files && files.error().kind != base::ErrorKind::not_found) co_return files.error();
+  if (files) {
+    auto stored =
+        tls::Certificate::from_pem((*files)["root.pem"], (*files)["root.key"], root_folder);
+    if (stored && (*stored)->not_after() - clock_.wall() > root_left_min) {
+      root_ = *stored;
+      co_return root_;
+    }
+    if (!stored) base::log::warn("{}: a new root is made", stored.error().context);
+  }
+  auto made = co_await make_root();
+  co_return made;
+}
+
+/// Stored before its first use: two roots would leave clients with the wrong one.
+asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::make_root() {
+  auto made = tls::InternalAuthority::create("Gatehouse internal authority");
+  if (!made) co_return made.error();
+  root_ = *made;
+  FileSet files;
+  files["root.pem"] = root_->chain_pem();
+  files["root.key"] = root_->key_pem();
+  auto stored = co_await storage_.store_set(root_folder, std::move(files));
+  if (!stored) {
+    root_.reset();
+    co_return stored.error();
+  }
+  base::log::info(
+      "internal authority: made a root, to be trusted by clients: {}/current/root.pem "
+      "in the storage folder",
+      root_folder);
+  co_return root_;
+}
+
+asio::awaitable<void> nothing() {
+  co_return;
+}
+asio::awaitable<bool> always() {
+  co_return true;
+}
+asio::awaitable<std::optional<base::WallClock::time_point>> no_date() {
+  co_return std::nullopt;
+}
+
+}  // namespace
+
+Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Http01& http01,
+                         const base::Clock& clock, const config::CertificateAuthority& authority,
+                         config::SnapshotPtr snapshot) {
+  // The issuer may keep a reference to the settings, so the snapshot travels with it.
+  struct Kept {
+    config::SnapshotPtr snapshot;
+    std::unique_ptr<Issuer> issuer;
+  };
+  auto kept = std::make_shared<Kept>();
+  kept->snapshot = snapshot;
+  kept->issuer =
+      std::make_unique<Issuer>(fetcher, storage, http01, clock, authority, snapshot->acme);
+  Authority made;
+  made.name = authority.name;
+  made.directory = authority.directory;
+  made.obtain = [kept](std::string id, std::vector<std::string> names) {
+    return kept->issuer->obtain(std::move(id), std::move(names));
+  };
+  made.forget = [kept](std::string id) { return kept->issuer->forget(std::move(id)); };
+  made.probe = [kept] { return kept->issuer->probe(); };
+  made.orders_placed = [kept] { return kept->issuer->orders_placed(); };
+  made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
+    return date_of(&fetcher, url, trust);
+  };
+  return made;
+}
+
+Authority internal_authority(Storage& storage, const base::Clock& clock) {
+  auto issuer = std::make_shared<InternalIssuer>(storage, clock);
+  Authority made;
+  made.name = internal_authority_name;
+  made.obtain = [issuer](std::string, std::vector<std::string> names) {
+    return InternalIssuer::obtain(issuer, std::move(names));
+  };
+  made.forget = [](std::string) { return nothing(); };
+  made.probe = [] { return always(); };
+  made.orders_placed = [] { return uint64_t{0}; };
+  made.date = [] { return no_date(); };
+  return made;
+}
+
+}  // namespace gatehouse::acme

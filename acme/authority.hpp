@@ -1,0 +1,54 @@
+// One certificate authority as the functions that the manager needs of it.
+//
+// Not a protocol: the ACME ones wrap an Issuer, the internal one signs with a root of its own.
+// Control thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "acme/failure.hpp"
+#include "acme/solver/http01.hpp"
+#include "acme/storage/storage.hpp"
+#include "base/clock.hpp"
+#include "base/fetch.hpp"
+#include "config/snapshot.hpp"
+#include "tls/certificate.hpp"
+
+namespace gatehouse::acme {
+
+/// The name of our own authority, in storage and in messages.
+inline constexpr const char* internal_authority_name = "internal";
+
+struct Authority {
+  std::string name;
+  std::string directory;  // empty: internal
+  /// As Issuer's functions of these names.
+  std::function<boost::asio::awaitable<Outcome<tls::CertificatePtr>>(std::string id,
+                                                                     std::vector<std::string>)>
+      obtain;
+  std::function<boost::asio::awaitable<void>(std::string id)> forget;
+  std::function<boost::asio::awaitable<bool>()> probe;
+  std::function<uint64_t()> orders_placed;
+  /// The CA's clock, if it can be read now.
+  std::function<boost::asio::awaitable<std::optional<base::WallClock::time_point>>()> date;
+};
+
+/// Makes the authority of one [ca.NAME]; the snapshot stays alive as long as the result.
+using MakeAuthority =
+    std::function<Authority(const config::CertificateAuthority&, config::SnapshotPtr)>;
+
+/// ACME by an Issuer. References outlive the authority.
+Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Http01& http01,
+                         const base::Clock& clock, const config::CertificateAuthority& authority,
+                         config::SnapshotPtr snapshot);
+
+/// Our own root, created at its first use and kept in internal/root; leaves live 90 days.
+Authority internal_authority(Storage& storage, const base::Clock& clock);
+
+}  // namespace gatehouse::acme

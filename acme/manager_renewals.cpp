@@ -1,0 +1,246 @@
+// The life of one certificate once it is there: served, stored, renewed, mourned.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
+#include "acme/manager_state.hpp"
+#include "acme/times.hpp"
+#include "base/log.hpp"
+
+namespace gatehouse::acme {
+
+namespace asio = boost::asio;
+using base::Result;
+using namespace std::chrono_literals;
+using Wall = base::WallClock::time_point;
+
+namespace {
+
+constexpr std::chrono::minutes unanswered_retry{15};
+constexpr std::chrono::hours unwanted_recheck{24};
+constexpr std::chrono::hours clock_trusted{1};
+constexpr std::chrono::minutes clock_recheck{10};
+constexpr std::chrono::seconds skew_warned{60};
+constexpr std::chrono::hours skew_max{1};
+constexpr std::chrono::hours reminder_interval{24};
+
+}  // namespace
+
+void Manager::State::adopt(Entry& entry, tls::CertificatePtr certificate, std::string authority) {
+  if (entry.on_demand()) {
+    if (entry.certificate) {
+      loaded_on_demand.splice(loaded_on_demand.begin(), loaded_on_demand, entry.loaded_place);
+    } else {
+      --awaited_on_demand;
+      loaded_on_demand.push_front(entry.name);
+      entry.loaded_place = loaded_on_demand.begin();
+    }
+  }
+  entry.certificate = std::move(certificate);
+  entry.authority = std::move(authority);
+  if (hooks.serve) hooks.serve(entry.name, entry.certificate);
+  plan_renewal(entry);
+  plan_reminder(entry);
+  make_room();
+}
+
+void Manager::State::make_room() {
+  size_t looks = loaded_on_demand.size() - std::min(loaded_on_demand.size(), loaded_on_demand_max);
+  while (looks-- > 0) {
+    Entry* oldest = find(loaded_on_demand.back());
+    ASSERT(oldest != nullptr);
+    if (oldest->unsaved || oldest->ordering || !oldest->waiters.empty()) {
+      loaded_on_demand.splice(loaded_on_demand.begin(), loaded_on_demand, oldest->loaded_place);
+      continue;
+    }
+    unload(*oldest);
+  }
+}
+
+/// Out of memory and out of the table; its renewal stays planned.
+void Manager::State::unload(Entry& entry) {
+  if (hooks.withdraw) hooks.withdraw(entry.name);
+  erase(std::string(entry.name));
+}
+
+void Manager::State::plan_renewal(const Entry& entry) {
+  const auto due =
+      renewal_due(lifetime_of(*entry.certificate), snapshot->acme.renew_before, entry.id);
+  auto& planned = renewals[entry.name];
+  agenda.cancel(planned);
+  planned = agenda.at_wall(due, [this, name = entry.name] { renewal_due_now(name); });
+  if (entry.on_demand()) visits.renew_at(entry.name, due, clock.wall());
+}
+
+void Manager::State::renewal_due_now(const std::string& name) {
+  renewals.erase(name);
+  if (stopped) return;
+  Entry* entry = find(name);
+  const bool internal = entry != nullptr && entry->claim == Claim::internal;
+  if (!internal && !desks.empty()) {
+    if (clock.monotonic() >= clock_checked_until) {
+      due_after_check.insert(name);
+      if (clock_checking) return;
+      clock_checking = true;
+      asio::co_spawn(control, check_clock(shared_from_this()), asio::detached);
+      return;
+    }
+    if (clock_suspect) {
+      renewals[name] = agenda.after(clock_recheck, [this, name] { renewal_due_now(name); });
+      return;
+    }
+  }
+  if (entry != nullptr) {
+    if (entry->certificate && !entry->ordering && entry->retry == 0 && !entry->awaits_ca)
+      renew(*entry);
+    return;
+  }
+  // Not loaded: loading it finds it due again.
+  if (claims.find(name).claim != Claim::on_demand || !visits.recent(name, clock.wall()) ||
+      !vault.holds(certificate_id(name)))
+    return;
+  begin_load(entry_for(name, Claim::on_demand));
+}
+
+void Manager::State::renew(Entry& entry) {
+  if (!entry.on_demand()) return want(entry);
+  if (!visits.recent(entry.name, clock.wall())) {
+    renewals[entry.name] =
+        agenda.after(unwanted_recheck, [this, name = entry.name] { renewal_due_now(name); });
+    return;
+  }
+  permission.request(entry.name, {}, [weak = weak_from_this(), name = entry.name](Answer answer) {
+    if (const auto self = weak.lock()) self->renew_permitted(name, answer);
+  });
+}
+
+void Manager::State::renew_permitted(const std::string& name, Answer answer) {
+  Entry* entry = find(name);
+  if (entry == nullptr || !entry->certificate || stopped) return;
+  if (answer == Answer::allowed) return want(*entry);
+  if (answer == Answer::unknown) {
+    const auto wait = shortened(unanswered_retry, lifetime_of(*entry->certificate), clock.wall());
+    return attempt_at(*entry, clock.wall() + wait);
+  }
+  base::log::info("{}: no longer permitted on demand, its certificate is not renewed", name);
+  auto& planned = renewals[name];
+  agenda.cancel(planned);
+  planned = agenda.after(unwanted_recheck, [this, name] { renewal_due_now(name); });
+}
+
+void Manager::State::plan_reminder(Entry& entry) {
+  agenda.cancel(entry.reminder);
+  const Wall end = entry.certificate->not_after();
+  const auto past = std::max<Wall::duration>(clock.wall() - end, Wall::duration::zero());
+  entry.reminders =
+      static_cast<unsigned>(std::min<int64_t>(past / reminder_interval, reminders_max));
+  entry.reminder =
+      agenda.at_wall(std::max(end, clock.wall()), [this, name = entry.name] { remind(name); });
+}
+
+void Manager::State::remind(const std::string& name) {
+  Entry* entry = find(name);
+  if (entry == nullptr) return;
+  entry->reminder = 0;
+  if (!entry->certificate || entry->unsaved) return;
+  if (entry->on_demand() && !entry->ordering && !visits.recent(name, clock.wall()))
+    return unload(*entry);
+  if (++entry->reminders > reminders_max) {
+    base::log::error("{}: its certificate ended {} days ago, the fallback is served from now on",
+                     name, reminders_max);
+    if (hooks.withdraw) hooks.withdraw(name);
+    if (entry->on_demand()) {
+      loaded_on_demand.erase(entry->loaded_place);
+      ++awaited_on_demand;
+    }
+    entry->certificate.reset();
+    return;
+  }
+  base::log::warn("{}: its certificate ended at {} and is still served{}{}", name,
+                  timestamp(entry->certificate->not_after()),
+                  entry->last.sentence.empty() ? "" : ": ", entry->last.sentence);
+  entry->reminder =
+      agenda.at_wall(clock.wall() + reminder_interval, [this, name] { remind(name); });
+}
+
+/// Renewals by time follow the clock; one that the CA's contradicts must not start a storm.
+asio::awaitable<void> Manager::State::check_clock(std::shared_ptr<State> self) {
+  const DeskPtr desk = self->desks.front();
+  std::optional<Wall> theirs;
+  if (desk->orders->authority().date) theirs = co_await desk->orders->authority().date();
+  self->clock_checking = false;
+  if (self->stopped) co_return;
+  const auto skew =
+      theirs ? std::chrono::duration_cast<std::chrono::seconds>(self->clock.wall() - *theirs) : 0s;
+  self->clock_suspect = std::chrono::abs(skew) > skew_max;
+  self->clock_checked_until =
+      self->clock.monotonic() +
+      (self->clock_suspect ? std::chrono::seconds(clock_recheck) : clock_trusted);
+  if (std::chrono::abs(skew) > skew_warned)
+    base::log::warn("this machine's clock is {} s {} that of {}: set it{}",
+                    std::chrono::abs(skew).count(), skew > 0s ? "ahead of" : "behind",
+                    desk->settings.name,
+                    self->clock_suspect ? "; renewals wait until it is right" : "");
+  for (const auto& name : std::exchange(self->due_after_check, {})) self->renewal_due_now(name);
+}
+
+// --- saving
+
+void Manager::State::save(Entry& entry, const DeskPtr& desk) {
+  entry.unsaved = true;
+  agenda.cancel(entry.save_retry);
+  CertificateNote note;
+  note.name = entry.name;
+  note.authority = entry.authority;
+  note.on_demand = entry.on_demand();
+  asio::co_spawn(control,
+                 write(shared_from_this(), entry.name, entry.certificate, std::move(note), desk,
+                       desk == internal_desk),
+                 asio::detached);
+}
+
+asio::awaitable<void> Manager::State::write(std::shared_ptr<State> self, std::string name,
+                                            tls::CertificatePtr certificate, CertificateNote note,
+                                            DeskPtr desk, bool internal) {
+  const std::string id = certificate_id(name);
+  Result<void> result;
+  if (internal)
+    result = co_await self->vault.save_internal(id, certificate, std::move(note));
+  else
+    result = co_await self->vault.save(id, certificate, std::move(note));
+  self->written(name, certificate, desk, result);
+}
+
+void Manager::State::written(const std::string& name, const tls::CertificatePtr& certificate,
+                             const DeskPtr& desk, const Result<void>& result) {
+  Entry* entry = find(name);
+  const bool current = entry != nullptr && entry->certificate == certificate;
+  if (result) {
+    if (current && entry->save_failures > 0) base::log::info("{}: stored now", name);
+    if (current) {
+      entry->unsaved = false;
+      entry->save_failures = 0;
+    }
+    // A newer order of this name would have a journal of its own by now.
+    if (entry == nullptr || !entry->ordering)
+      asio::co_spawn(control, forget(shared_from_this(), desk, certificate_id(name)),
+                     asio::detached);
+    return;
+  }
+  if (!current) return;
+  if (entry->save_failures++ == 0)
+    base::log::error("{}: served from memory only: {}", name, result.error().context);
+  if (stopped) return;
+  const auto wait = retry_wait(FailureClass::storage, entry->save_failures, entry->id);
+  entry->save_retry = agenda.after(wait, [this, name, certificate, desk] {
+    Entry* again = find(name);
+    if (again == nullptr || again->certificate != certificate) return;
+    again->save_retry = 0;
+    save(*again, desk);
+  });
+}
+
+asio::awaitable<void> Manager::State::forget(std::shared_ptr<State>, DeskPtr desk, std::string id) {
+  co_await desk->orders->authority().forget(id);
+}
+
+}  // namespace gatehouse::acme
