@@ -241,7 +241,7 @@ base::Task<void> Exchange::forward(const Upstream& upstream) {
   const bool trusted = contains(policy_->snapshot->server.trusted_proxies, facts_.address);
   rewrite_request(request, {facts_.text, facts_.encrypted, trusted}, *site_->settings);
   if (route_ != nullptr && !route_->settings->strip_prefix.empty()) {
-    request.target = strip_prefix(request.target, route_->settings->strip_prefix);
+    strip_prefix(request, route_->settings->strip_prefix);
   }
   worker_.retry_budget(upstream.index).earn(upstream.settings->retry_budget);
   for (;;) {
