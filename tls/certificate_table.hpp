@@ -58,7 +58,7 @@ struct Acquired {
     failed,    // refuse the handshake: internal_error (on_timeout = "alert")
   };
   Outcome outcome = Outcome::failed;
-  CertificatePtr certificate;  // with ready and fallback
+  CertificatePtr certificate;            // with ready and fallback
   std::chrono::seconds retry_after{10};  // for the 503 page
 };
 
