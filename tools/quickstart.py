@@ -32,7 +32,7 @@ class Failure(Exception):
 
 
 class Origin(http.server.BaseHTTPRequestHandler):
-    """The application, and beside it the `ask` endpoint that says which names are its customers'."""
+    """The application, and beside it the `ask` endpoint that knows its customers' names."""
 
     protocol_version = "HTTP/1.1"
 

@@ -222,8 +222,8 @@ def test_an_unknown_user_is_named(gatehouse, config, origin):
 
 
 def test_a_missing_root_of_the_ca_is_named(gatehouse, config, origin):
-    refused(gatehouse, config.acme("https://127.0.0.1:1/dir", "/absent/root.pem",
-                                   f'[[site]]\nhosts = ["a.test"]\nupstream = "{origin.address}"\n'),
+    site = f'[[site]]\nhosts = ["a.test"]\nupstream = "{origin.address}"\n'
+    refused(gatehouse, config.acme("https://127.0.0.1:1/dir", "/absent/root.pem", site),
             "/absent/root.pem")
 
 

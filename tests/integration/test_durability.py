@@ -40,31 +40,35 @@ def accounts(program):
     return list((storage_of(program) / "issuers").rglob("account.json"))
 
 
-def test_kill_9_at_random_moments_orders_no_name_twice(gatehouse, config, ca, text):
-    program = gatehouse(text)
+def test_kill_9_at_random_moments_orders_no_name_twice(gatehouse, config, ca, faults, text):
+    program = gatehouse(text.replace(ca.directory, faults.directory))
     root, seed = ca.root(), random.randrange(1 << 30)
     print(f"seed {seed}, {KILLS} kills")
     chance = random.Random(seed)
-    trusted_get(config, "warm.kill-0.test", root)
-    known = {"warm.kill-0.test"}
+    trusted_get(config, "www.kill-0.test", root)
+    known, kills = ["www.kill-0.test"], []
     for i in range(KILLS):
         # Each name of a domain of its own: kills, not rate limits, are what this tests.
-        name = f"www.kill-{i + 1}.test"
-        handshake = PausedHandshake(config.https, name, trusting_anything())
+        known.append(f"www.kill-{i + 1}.test")
+        handshake = PausedHandshake(config.https, known[-1], trusting_anything())
         time.sleep(chance.random() * 0.12 * SLOW)
         program.kill()
+        kills.append(time.monotonic())
         handshake.close()
-        begun = time.monotonic()
-        program.start()
-        assert time.monotonic() - begun < within(1.5), "a restart waits for nothing"
-        known.add(name)
         if i % 40 == 39 or i == KILLS - 1:
             forget_rates(program)
-    for name in sorted(known):
+        program.start()
+        assert time.monotonic() - kills[-1] < within(1.5), "a restart waits for nothing"
+    for name in known:
         until(lambda: is_active(program, config, name, root), f"{name} after the kills", 30)
     assert len(accounts(program)) == 1
-    orders = orders_by_name(ca)
-    assert all(count <= 1 for count in orders.values()), {n: c for n, c in orders.items() if c > 1}
+    counts = {n: sum(1 for name, _ in faults.ordered if name == n) for n in known}
+    # An answer that the kill overtook on its way, or before it was on the disk, was never
+    # acknowledged: its order may be unknown to the program. Any other must have been resumed.
+    lost = {n for n, at in faults.ordered if any(-0.05 < kill - at < 0.05 * SLOW for kill in kills)}
+    twice = {n: c for n, c in counts.items() if c > 1}
+    print(f"{len(faults.ordered)} orders for {len(known)} names, twice: {twice}, lost: {len(lost)}")
+    assert set(twice) <= lost and max(counts.values()) <= 2
 
 
 def is_active(program, config, name, root):
@@ -75,23 +79,10 @@ def is_active(program, config, name, root):
 
 
 def forget_rates(program):
-    """The persisted on-demand budget, 10 a minute, would make 200 names take 20 minutes."""
-    program.kill()
-    for path in storage_of(program).rglob("rate*.json"):
-        path.unlink()
-    for path in storage_of(program).rglob("budget*.json"):
-        path.unlink()
-    program.start()
-
-
-def orders_by_name(ca):
-    """Name → certificates issued for it, by Pebble's log; an order is final only then."""
-    counts = {}
-    for line in ca.log_text().splitlines():
-        if "Issued certificate serial" in line or "issued certificate" in line.lower():
-            counts.setdefault(line, 0)
-            counts[line] += 1
-    return counts
+    """The budget, 10 a minute with a burst of 50, is persisted: 200 names would take 20 minutes."""
+    for path in storage_of(program).rglob("*.json"):
+        if path.name.startswith(("rate", "budget", "on_demand")):
+            path.unlink()
 
 
 def test_a_restart_serves_what_was_stored_without_an_order(gatehouse, config, ca, ask, text):

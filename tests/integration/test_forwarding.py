@@ -309,7 +309,7 @@ def test_a_post_on_a_new_connection_that_breaks_is_not_sent_twice(proxy, origin,
 def test_an_early_response_reaches_a_client_that_still_uploads(proxy, origin, connect):
     def script(connection):
         connection.head()
-        connection.send(answer(b"no need", status="403 Forbidden", fields=[("Connection", "close")]))
+        connection.send(answer(b"no need", "403 Forbidden", [("Connection", "close")]))
         connection.closed_by_peer()
     origin.script = script
     client = connect()

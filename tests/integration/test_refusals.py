@@ -244,8 +244,9 @@ def test_a_bad_answer_is_502_and_its_connection_is_thrown_away(proxy, origin, co
 def test_bytes_after_a_response_are_never_the_next_answer(proxy, origin, connect):
     def script(connection):
         while (seen := connection.request()) is not None:
-            extra = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil" if seen.target == "/a" else ""
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood" + extra)
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
+            if seen.target == "/a":
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
     origin.script = script
     client = connect()
     assert client.get("/a").body == b"good"

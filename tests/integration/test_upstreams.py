@@ -115,7 +115,8 @@ def test_another_server_is_tried_when_one_refuses(gatehouse, config, origins, co
 
 def test_round_robin_shares_by_weight(gatehouse, config, origins, connect):
     one, two = origins(), origins()
-    gatehouse(config.site("app").replace("workers = 2", "workers = 1") + group("app", f'''servers = [
+    text = config.site("app").replace("workers = 2", "workers = 1")
+    gatehouse(text + group("app", f'''servers = [
   "{one.address}", {{ address = "{two.address}", weight = 3 }}]
 balance = "round_robin"'''))
     client = connect()

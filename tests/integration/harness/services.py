@@ -1,7 +1,9 @@
 """Small services around the program: the `ask` endpoint, and faults between it and the CA."""
 
+import base64
 import http.client
 import http.server
+import json
 import socketserver
 import ssl
 import threading
@@ -67,6 +69,7 @@ class FaultProxy:
     def __init__(self, ca):
         self.ca, self.mode, self.only, self.retry_after = ca, "pass", "", 2
         self.requests = []
+        self.ordered = []  # (name, when the CA's answer had been sent back)
         self.released = threading.Event()
         proxy = self
 
@@ -113,6 +116,15 @@ class FaultProxy:
             self.problem(handler, 429, "rateLimited", [("Retry-After", str(self.retry_after))])
         else:
             self.forward(handler, body)
+            self.note_order(handler, body)
+
+    def note_order(self, handler, body):
+        """A new order's payload is signed, not secret: it tells the names."""
+        if handler.command != "POST" or not handler.path.startswith("/order-plz"):
+            return
+        payload = json.loads(body)["payload"]
+        identifiers = json.loads(base64.urlsafe_b64decode(payload + "==")).get("identifiers", [])
+        self.ordered += [(i["value"], time.monotonic()) for i in identifiers]
 
     def problem(self, handler, status, kind, fields):
         text = (f'{{"type":"urn:ietf:params:acme:error:{kind}","detail":"a fault of the test",'
