@@ -45,9 +45,8 @@ class Http01 {
   void retire(std::string token);
 
  private:
-  boost::asio::io_context& control_;
-  PublishChallenges publish_;
-  ChallengeTablePtr table_;
+  struct State;
+  std::shared_ptr<State> state_;  // outlives a present() that is still waiting
 };
 
 }  // namespace gatehouse::acme

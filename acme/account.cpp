@@ -1,0 +1,134 @@
+#include "acme/account.hpp"
+
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include "acme/jose.hpp"
+#include "base/encoding.hpp"
+#include "base/log.hpp"
+
+namespace gatehouse::acme {
+
+namespace json = boost::json;
+using base::ErrorKind;
+using boost::asio::awaitable;
+
+namespace {
+
+constexpr size_t id_bytes = 8;  // of the e-mail's hash: tells the accounts of one user apart
+
+std::string text_of(const json::object& object, std::string_view key) {
+  const auto* value = object.if_contains(key);
+  const auto* text = value == nullptr ? nullptr : value->if_string();
+  return text == nullptr ? std::string() : std::string(text->data(), text->size());
+}
+
+}  // namespace
+
+AccountKeeper::AccountKeeper(Client& client, Storage& storage, const base::Clock& clock,
+                             std::string email)
+    : client_(client),
+      storage_(storage),
+      clock_(clock),
+      email_(std::move(email)),
+      folder_(fmt::format("issuers/{}/accounts/{}", client.authority().name,
+                          base::hex(sha256(email_).substr(0, id_bytes)))) {}
+
+awaitable<Outcome<AccountPtr>> AccountKeeper::ensure(const Errand& errand) {
+  if (account_) co_return account_;
+  Errand common = errand;
+  common.attempt.names.clear();
+  common.attempt.email = email_;
+  auto outcome = co_await flight_.join([this, common] { return open(common); });
+  if (!outcome) {
+    Failure failure = outcome.error();
+    failure.sentence = errand.attempt.names + ": " + failure.sentence;
+    co_return failure;
+  }
+  co_return outcome;
+}
+
+void AccountKeeper::forget(const std::string& url) {
+  if (account_ && account_->url == url) account_.reset();
+  forgotten_ = url;
+}
+
+awaitable<Outcome<AccountPtr>> AccountKeeper::open(Errand errand) {
+  if (account_) co_return account_;
+  auto key = co_await stored_key(errand);
+  if (!key) co_return key.error();
+  if (auto stored = co_await stored_account(*key)) {
+    account_ = std::move(stored);
+    co_return account_;
+  }
+  // With a key that already has an account, this finds the account (RFC 8555 section 7.3.1): a
+  // crash between registration and its record costs one request and never a second account.
+  auto registered = co_await client_.new_account(*key, errand);
+  if (!registered) co_return registered.error();
+  const auto account = std::make_shared<const Account>(std::move(*registered));
+  co_await store(account);
+  base::log::info("{}: account {} is ready", errand.attempt.authority, account->url);
+  account_ = account;
+  co_return account_;
+}
+
+awaitable<Outcome<tls::PrivateKey>> AccountKeeper::stored_key(const Errand& errand) {
+  const std::string path = folder_ + "/key.pem";
+  const auto pem = co_await storage_.load(path);
+  if (!pem && pem.error().kind == ErrorKind::not_found) co_return co_await make_key(errand);
+  if (pem) {
+    auto key = tls::PrivateKey::from_pem(*pem, path);
+    if (key && public_jwk(*key)) co_return std::move(*key);
+  } else if (pem.error().kind != ErrorKind::corrupt) {
+    co_return storage_failure(pem.error(), "the account key " + path, errand.attempt);
+  }
+  const auto aside = fmt::format("quarantine/{}-account-{}", errand.attempt.authority,
+                                 clock_.wall().time_since_epoch().count());
+  base::log::warn("{}: the account key is damaged; moved to {}, a new account is made", path,
+                  aside);
+  const auto moved = co_await storage_.move(folder_, aside);
+  if (!moved) co_return storage_failure(moved.error(), "the account " + folder_, errand.attempt);
+  co_return co_await make_key(errand);
+}
+
+awaitable<Outcome<tls::PrivateKey>> AccountKeeper::make_key(const Errand& errand) {
+  auto key = tls::PrivateKey::generate(config::KeyType::p256);
+  if (!key) co_return storage_failure(key.error(), "an account key", errand.attempt);
+  const auto stored = co_await storage_.store(folder_ + "/key.pem", key->to_pem());
+  if (!stored) co_return storage_failure(stored.error(), "the account key", errand.attempt);
+  co_return std::move(*key);
+}
+
+awaitable<AccountPtr> AccountKeeper::stored_account(tls::PrivateKey key) {
+  const auto& authority = client_.authority();
+  const auto bytes = co_await storage_.load(folder_ + "/account.json");
+  if (!bytes) co_return nullptr;
+  boost::system::error_code error;
+  const json::value value = json::parse(*bytes, error);
+  const auto* object = error ? nullptr : value.if_object();
+  if (object == nullptr) co_return nullptr;
+  std::string url = text_of(*object, "url");
+  std::string orders = text_of(*object, "orders");
+  const bool ours = text_of(*object, "directory") == authority.directory && url != forgotten_;
+  const auto print = thumbprint(key);
+  if (!ours || !print || !usable_url(url, authority.directory)) co_return nullptr;
+  if (!usable_url(orders, authority.directory)) orders.clear();
+  co_return std::make_shared<const Account>(
+      Account{std::move(key), std::move(url), std::move(orders), *print});
+}
+
+awaitable<void> AccountKeeper::store(AccountPtr account) {
+  json::object object;
+  object["url"] = account->url;
+  object["orders"] = account->orders;
+  object["directory"] = client_.authority().directory;
+  object["email"] = email_;
+  object["registered"] = timestamp(clock_.wall());
+  const auto stored = co_await storage_.store(folder_ + "/account.json", json::serialize(object));
+  // The key is what counts: with it the next start finds the account again.
+  if (!stored) base::log::warn("{}/account.json: {}", folder_, stored.error().context);
+}
+
+}  // namespace gatehouse::acme

@@ -1,0 +1,515 @@
+#include "acme/issuer.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+
+#include "acme/account.hpp"
+#include "acme/client.hpp"
+#include "acme/journal.hpp"
+#include "acme/key_maker.hpp"
+#include "acme/patience.hpp"
+#include "acme/validation.hpp"
+#include "base/log.hpp"
+#include "tls/chain_issuers.hpp"
+
+namespace gatehouse::acme {
+
+using boost::asio::awaitable;
+
+namespace {
+
+constexpr std::chrono::minutes obtain_time_max{5};
+constexpr std::chrono::seconds probe_time_max{15};
+constexpr size_t names_max = 100;
+constexpr std::chrono::seconds date_skew_max{3600};
+/// Further beginnings of one obtain(), each after something was found gone at the CA.
+constexpr int fresh_starts_max = 4;
+/// How much of an account's list is read in search of one order, newest first.
+constexpr int order_pages_max = 200;
+constexpr size_t orders_read_max = 200;
+
+/// Something the CA has lost or no longer offers: begin again without it, once each.
+enum class Loss : uint8_t { none, order, account, profile };
+
+/// One obtain() on its way.
+struct Job {
+  std::string id;
+  std::vector<std::string> names;
+  Errand errand;
+  AccountPtr account;
+  std::string profile;
+  std::optional<JournalEntry> entry;
+  bool search = false;     // an earlier order may exist whose URL was not written
+  bool resumed = false;    // the order in `entry` is from before
+  bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
+  Loss loss = Loss::none;
+};
+
+Failure internal_failure(const Errand& errand, std::string_view what) {
+  Failure failure;
+  failure.sentence = fmt::format("{}: {}", errand.attempt.names, what);
+  return failure;
+}
+
+/// In the order given, lower case, each once.
+std::vector<std::string> normalized(const std::vector<std::string>& names) {
+  std::vector<std::string> result;
+  for (const auto& name : names) {
+    std::string value = identifier_of(name).value;
+    if (std::find(result.begin(), result.end(), value) == result.end()) {
+      result.push_back(std::move(value));
+    }
+  }
+  return result;
+}
+
+bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
+  std::sort(a.begin(), a.end());
+  std::sort(b.begin(), b.end());
+  return a == b;
+}
+
+/// The CA answered, and its answer means that the resource is not ours or not there.
+bool means_gone(const Failure& failure) {
+  return failure.status >= 400 && failure.status < 500 && failure.status != 408 &&
+         failure.status != 429 && failure.type != "badNonce" &&
+         failure.type != "accountDoesNotExist";
+}
+
+/// The CA answered, and its answer means that no order was made.
+bool means_refused(const Failure& failure) {
+  return failure.status >= 400 && failure.status < 500 && failure.kind != FailureClass::transport;
+}
+
+}  // namespace
+
+struct Issuer::State {
+  State(base::Fetcher& fetcher, Storage& storage, Http01& solver, const base::Clock& c,
+        config::CertificateAuthority authority, const config::Acme& acme)
+      : clock(c),
+        http01(solver),
+        settings(acme),
+        client(fetcher, storage, c, std::move(authority)),
+        accounts(client, storage, c, acme.email),
+        journal(storage) {}
+
+  const base::Clock& clock;
+  Http01& http01;
+  const config::Acme& settings;
+  Client client;
+  AccountKeeper accounts;
+  Journal journal;
+  KeyMaker key_maker;
+  std::set<std::string> running;       // ids
+  std::set<std::string> orders_taken;  // URLs of orders that an obtain works on
+  uint64_t placed = 0;
+
+  Errand errand_for(const std::vector<std::string>& names, std::chrono::seconds time_max) const;
+
+  awaitable<Outcome<tls::CertificatePtr>> obtain(Job& job);
+  awaitable<Outcome<void>> recall(Job& job);
+  awaitable<void> recover(Job& job);
+  awaitable<Outcome<tls::CertificatePtr>> attempt(Job& job);
+  awaitable<Outcome<OrderObject>> begin(Job& job);
+  awaitable<Outcome<OrderObject>> reread(Job& job);
+  awaitable<Outcome<OrderObject>> search(Job& job);
+  awaitable<Outcome<std::vector<std::string>>> listed_orders(Job& job);
+  awaitable<Outcome<void>> intend(Job& job);
+  awaitable<Outcome<OrderObject>> place(Job& job);
+  awaitable<void> journal_order(Job& job, std::string url);
+  awaitable<Outcome<OrderObject>> finalize(Job& job, OrderObject order);
+  awaitable<Outcome<OrderObject>> settle(Job& job, Reply<OrderObject> reply, OrderStatus awaited);
+  awaitable<Outcome<tls::CertificatePtr>> download(Job& job, const OrderObject& order);
+  awaitable<Outcome<std::string>> preferred_chain(Job& job, DownloadedChain chain);
+};
+
+namespace {
+
+/// Names the ids and orders at work, however the coroutine ends.
+struct Taken {
+  Taken(std::set<std::string>& s, std::string v) : set(s), value(std::move(v)) {
+    set.insert(value);
+  }
+  Taken(const Taken&) = delete;
+  Taken& operator=(const Taken&) = delete;
+  ~Taken() { set.erase(value); }
+  std::set<std::string>& set;
+  std::string value;
+};
+
+}  // namespace
+
+// ---------------------------------------------------------------- outside
+
+Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Http01& http01, const base::Clock& clock,
+               config::CertificateAuthority authority, const config::Acme& settings)
+    : state_(std::make_unique<State>(fetcher, storage, http01, clock, std::move(authority),
+                                     settings)) {}
+
+Issuer::~Issuer() = default;
+
+uint64_t Issuer::orders_placed() const {
+  return state_->placed;
+}
+
+awaitable<void> Issuer::forget(std::string id) {
+  co_await state_->journal.drop(id);
+}
+
+awaitable<bool> Issuer::probe() {
+  Errand errand;
+  errand.attempt.authority = state_->client.authority().name;
+  errand.deadline = state_->clock.monotonic() + probe_time_max;
+  const auto found = co_await state_->client.transport().refetch_directory(errand);
+  co_return found.has_value();
+}
+
+awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
+                                                       std::vector<std::string> names) {
+  Job job;
+  job.id = std::move(id);
+  job.names = normalized(names);
+  job.errand = state_->errand_for(job.names, obtain_time_max);
+  job.profile = state_->client.authority().profile;
+  if (job.names.empty() || job.names.size() > names_max) {
+    co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
+  }
+  if (state_->running.contains(job.id)) {
+    co_return internal_failure(job.errand, "this certificate is being obtained already");
+  }
+  const Taken taken(state_->running, job.id);
+  co_return co_await state_->obtain(job);
+}
+
+// ---------------------------------------------------------------- the flow
+
+Errand Issuer::State::errand_for(const std::vector<std::string>& names,
+                                 std::chrono::seconds time_max) const {
+  Errand errand;
+  errand.attempt.names = spoken(names);
+  errand.attempt.authority = client.authority().name;
+  errand.attempt.email = settings.email;
+  errand.deadline = clock.monotonic() + time_max;
+  return errand;
+}
+
+awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
+  co_await client.transport().prefetch_nonce();  // on its way while storage is read
+  const auto recalled = co_await recall(job);
+  if (!recalled) co_return recalled.error();
+  std::set<Loss> met;
+  for (int starts = 0;; ++starts) {
+    auto account = co_await accounts.ensure(job.errand);
+    if (!account) co_return account.error();
+    job.account = std::move(*account);
+    job.loss = Loss::none;
+    auto outcome = co_await attempt(job);
+    const bool again = !outcome && job.loss != Loss::none && !met.contains(job.loss);
+    if (!again || starts >= fresh_starts_max) co_return outcome;
+    met.insert(job.loss);
+    base::log::debug("{}: beginning again: {}", job.errand.attempt.names, outcome.error().sentence);
+    co_await recover(job);
+  }
+}
+
+/// What the journal holds of this certificate.
+awaitable<Outcome<void>> Issuer::State::recall(Job& job) {
+  const auto& directory = client.authority().directory;
+  auto found = co_await journal.find(job.id);
+  if (!found) {
+    co_return storage_failure(found.error(), "the journal of the order", job.errand.attempt);
+  }
+  job.search = found->doubtful;
+  if (!found->entry) co_return Outcome<void>();
+  if (found->entry->directory != directory || !same_names(found->entry->names, job.names)) {
+    co_await journal.drop(job.id);  // of another CA, or of what the names were before
+    co_return Outcome<void>();
+  }
+  job.entry = std::move(found->entry);
+  job.resumed = !job.entry->order.empty();
+  job.search = job.entry->order.empty();
+  co_return Outcome<void>();
+}
+
+awaitable<void> Issuer::State::recover(Job& job) {
+  switch (job.loss) {
+    case Loss::none:
+      break;
+    case Loss::order:
+      co_await journal.drop(job.id);
+      job.entry.reset();
+      job.resumed = false;
+      job.search = false;
+      break;
+    case Loss::account:
+      accounts.forget(job.account->url);
+      break;
+    case Loss::profile:
+      base::log::warn("{}: {} has no profile \"{}\": ordering without it", job.errand.attempt.names,
+                      job.errand.attempt.authority, job.profile);
+      job.profile.clear();
+      break;
+  }
+}
+
+awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
+  auto order = co_await begin(job);
+  if (!order) co_return order.error();
+  const Taken taken(orders_taken, job.entry->order);
+  if (order->status == OrderStatus::pending) {
+    Validation validation(client, http01, clock, settings.challenges, job.account, job.errand);
+    const auto validated = co_await validation.run(order->authorizations);
+    if (!validated) {
+      // Its order is spent: the next attempt needs a new one.
+      if (validation.order_spent()) co_await journal.drop(job.id);
+      if (validation.order_stale() && job.resumed) job.loss = Loss::order;
+      if (validated.error().type == "accountDoesNotExist") job.loss = Loss::account;
+      co_return validated.error();
+    }
+    order->status = OrderStatus::ready;
+  }
+  if (order->status != OrderStatus::valid) {
+    order = co_await finalize(job, std::move(*order));
+    if (!order) co_return order.error();
+  }
+  co_return co_await download(job, *order);
+}
+
+/// The order to work on: the journalled one, one found at the CA, or a new one.
+awaitable<Outcome<OrderObject>> Issuer::State::begin(Job& job) {
+  if (job.entry && !job.entry->order.empty()) co_return co_await reread(job);
+  const bool searching = std::exchange(job.search, false);
+  const auto intended = co_await intend(job);
+  if (!intended) co_return intended.error();
+  if (searching && !job.account->orders.empty()) {
+    auto found = co_await search(job);
+    if (!found) co_return found.error();
+    if (!job.entry->order.empty()) co_return std::move(*found);
+  }
+  co_return co_await place(job);
+}
+
+awaitable<Outcome<OrderObject>> Issuer::State::reread(Job& job) {
+  auto reply = co_await client.order(job.account, job.entry->order, job.errand);
+  if (!reply) {
+    if (means_gone(reply.error())) job.loss = Loss::order;
+    if (reply.error().type == "accountDoesNotExist") job.loss = Loss::account;
+    co_return reply.error();
+  }
+  OrderObject& order = reply->value;
+  const bool open = order.status == OrderStatus::pending || order.status == OrderStatus::ready;
+  const bool expired = open && order.expires && *order.expires <= clock.wall();
+  // A finalized order whose key is lost has a certificate that nobody can use.
+  const bool useless = !open && !job.entry->key;
+  if (order.status == OrderStatus::invalid || expired || useless || !is_for(order, job.names)) {
+    job.loss = Loss::order;
+    co_return internal_failure(job.errand, "the order in the journal is of no use any more");
+  }
+  if (!job.entry->key) {
+    const std::string url = job.entry->order;
+    const auto intended = co_await intend(job);
+    if (!intended) co_return intended.error();
+    co_await journal_order(job, url);
+  }
+  base::log::info("{}: going on with order {}", job.errand.attempt.names, job.entry->order);
+  co_return std::move(order);
+}
+
+/// The key and the names, written before the CA hears of them.
+awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
+  if (job.entry && job.entry->key) co_return Outcome<void>();
+  auto key = co_await key_maker.make(settings.key_type);
+  if (!key) co_return internal_failure(job.errand, key.error().context);
+  JournalEntry entry;
+  entry.directory = client.authority().directory;
+  entry.names = job.names;
+  entry.created = clock.wall();
+  entry.key = std::move(*key);
+  const auto written = co_await journal.write_intent(job.id, entry);
+  if (!written) {
+    co_return storage_failure(written.error(), "the journal of the order", job.errand.attempt);
+  }
+  job.entry = std::move(entry);
+  co_return Outcome<void>();
+}
+
+awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
+  auto reply = co_await client.new_order(job.account, job.names, job.profile, job.errand);
+  if (!reply) {
+    const Failure& failure = reply.error();
+    if (failure.type == "accountDoesNotExist") job.loss = Loss::account;
+    if (failure.type == "invalidProfile" && !job.profile.empty()) job.loss = Loss::profile;
+    // Refused for good: nothing to find at the next attempt. Otherwise it may have been placed.
+    if (job.loss == Loss::none && means_refused(failure)) co_await journal.drop(job.id);
+    co_return failure;
+  }
+  ++placed;
+  if (reply->location.empty()) {
+    co_return nonsense_failure("an order without its address", job.errand.attempt);
+  }
+  co_await journal_order(job, reply->location);
+  if (!is_for(reply->value, job.names)) {
+    co_await journal.drop(job.id);
+    co_return nonsense_failure("an order for other names", job.errand.attempt);
+  }
+  co_return std::move(reply->value);
+}
+
+awaitable<void> Issuer::State::journal_order(Job& job, std::string url) {
+  job.entry->order = url;
+  const auto written = co_await journal.write_order(job.id, url);
+  // The order exists by now: going on from memory is better than ordering again.
+  if (!written) {
+    base::log::warn("{}: the order is kept in memory only: {}", job.errand.attempt.names,
+                    written.error().context);
+  }
+}
+
+// ---------------------------------------------------------------- an order whose URL was lost
+
+/// Looks for the order among those of the account; found: it is in job.entry from now on.
+awaitable<Outcome<OrderObject>> Issuer::State::search(Job& job) {
+  const auto urls = co_await listed_orders(job);
+  if (!urls) {
+    if (urls.error().type == "accountDoesNotExist") job.loss = Loss::account;
+    co_return urls.error();
+  }
+  size_t read = 0;
+  for (auto url = urls->rbegin(); url != urls->rend() && read < orders_read_max; ++url) {
+    if (orders_taken.contains(*url)) continue;
+    ++read;
+    auto reply = co_await client.order(job.account, *url, job.errand);
+    if (!reply && !means_gone(reply.error())) co_return reply.error();
+    if (!reply) continue;
+    // Only open ones: our key has not been sent yet, so a finalized one is somebody else's.
+    OrderObject& order = reply->value;
+    const bool open = order.status == OrderStatus::pending || order.status == OrderStatus::ready;
+    const bool expired = order.expires && *order.expires <= clock.wall();
+    if (!open || expired || !is_for(order, job.names) || orders_taken.contains(*url)) continue;
+    base::log::info("{}: found the order that was interrupted", job.errand.attempt.names);
+    job.resumed = true;
+    co_await journal_order(job, *url);
+    co_return std::move(order);
+  }
+  co_return OrderObject();
+}
+
+awaitable<Outcome<std::vector<std::string>>> Issuer::State::listed_orders(Job& job) {
+  std::vector<std::string> urls;
+  std::string next = job.account->orders;
+  for (int pages = 0; pages < order_pages_max && !next.empty(); ++pages) {
+    auto page = co_await client.orders(job.account, next, job.errand);
+    // A CA that names a list but does not keep it is as one without.
+    if (!page && means_gone(page.error())) break;
+    if (!page) co_return page.error();
+    urls.insert(urls.end(), page->orders.begin(), page->orders.end());
+    next = page->next == next ? std::string() : page->next;
+  }
+  co_return urls;
+}
+
+// ---------------------------------------------------------------- from ready to the certificate
+
+awaitable<Outcome<OrderObject>> Issuer::State::finalize(Job& job, OrderObject order) {
+  const auto request = tls::make_request_der(*job.entry->key, job.names);
+  if (!request) co_return internal_failure(job.errand, request.error().context);
+  for (bool again = false; order.status == OrderStatus::ready; again = true) {
+    auto reply = co_await client.finalize(job.account, order.finalize, *request, job.errand);
+    if (reply) co_return co_await settle(job, std::move(*reply), OrderStatus::valid);
+    if (reply.error().type != "orderNotReady" || again) {
+      const bool final =
+          means_refused(reply.error()) && reply.error().kind != FailureClass::rate_limit;
+      if (final && job.resumed) job.loss = Loss::order;
+      if (final) co_await journal.drop(job.id);
+      co_return reply.error();
+    }
+    // The CA has not caught up with its own authorizations, or has this request already.
+    auto current = co_await client.order(job.account, job.entry->order, job.errand);
+    if (!current) co_return current.error();
+    auto settled = co_await settle(job, std::move(*current), OrderStatus::ready);
+    if (!settled) co_return settled.error();
+    order = std::move(*settled);
+  }
+  if (order.status == OrderStatus::valid) co_return order;
+  auto current = co_await client.order(job.account, job.entry->order, job.errand);
+  if (!current) co_return current.error();
+  co_return co_await settle(job, std::move(*current), OrderStatus::valid);
+}
+
+/// Polls until the order is at least `awaited`.
+awaitable<Outcome<OrderObject>> Issuer::State::settle(Job& job, Reply<OrderObject> reply,
+                                                      OrderStatus awaited) {
+  Patience patience(clock, job.errand.deadline);
+  while (reply.value.status < awaited) {
+    const bool in_time = co_await patience.wait(reply.retry_after);
+    if (!in_time) {
+      co_return transport_failure(base::Error(base::ErrorKind::timeout,
+                                              "the order was still being processed when the "
+                                              "time for one certificate ran out"),
+                                  job.errand.attempt);
+    }
+    auto next = co_await client.order(job.account, job.entry->order, job.errand);
+    if (!next) co_return next.error();
+    reply = std::move(*next);
+  }
+  if (reply.value.status != OrderStatus::invalid) co_return std::move(reply.value);
+  co_await journal.drop(job.id);
+  Problem problem;
+  problem.detail = "the order became invalid";
+  if (reply.value.error) problem = *reply.value.error;
+  Attempt attempt_now = job.errand.attempt;
+  attempt_now.challenge = "the order";
+  co_return failure_of(problem, attempt_now, clock.wall(), std::nullopt);
+}
+
+awaitable<Outcome<tls::CertificatePtr>> Issuer::State::download(Job& job,
+                                                                const OrderObject& order) {
+  auto chain = co_await client.certificate(job.account, order.certificate, job.errand);
+  if (!chain) {
+    if (job.resumed && means_gone(chain.error())) job.loss = Loss::order;
+    co_return chain.error();
+  }
+  const auto pem = co_await preferred_chain(job, std::move(*chain));
+  if (!pem) co_return pem.error();
+  const std::string source = "the certificate from " + job.errand.attempt.authority;
+  auto certificate = tls::Certificate::from_pem(*pem, job.entry->key->to_pem(), source);
+  std::string problem;
+  if (!certificate) {
+    problem = certificate.error().context;
+  } else {
+    problem = (*certificate)->problem_for(job.names, clock.wall(), date_skew_max);
+  }
+  // One that is half over is what a crash left behind long ago: a renewal wants a new one.
+  const bool stale =
+      job.resumed && problem.empty() &&
+      clock.wall() > (*certificate)->not_before() +
+                         ((*certificate)->not_after() - (*certificate)->not_before()) / 2;
+  if (problem.empty() && !stale) co_return std::move(*certificate);
+  if (job.resumed) job.loss = Loss::order;
+  co_await journal.drop(job.id);
+  co_return nonsense_failure("a certificate that cannot be served: " + problem, job.errand.attempt);
+}
+
+/// The chain with an issuer of the configured name, if there is one; else the CA's first.
+awaitable<Outcome<std::string>> Issuer::State::preferred_chain(Job& job, DownloadedChain chain) {
+  const std::string& wanted = settings.preferred_chain;
+  const auto leads_there = [&](const std::string& pem) {
+    const auto issuers = tls::chain_issuers(pem);
+    return std::find(issuers.begin(), issuers.end(), wanted) != issuers.end();
+  };
+  if (wanted.empty() || leads_there(chain.pem)) co_return std::move(chain.pem);
+  for (const auto& url : chain.alternates) {
+    auto other = co_await client.certificate(job.account, url, job.errand);
+    if (other && leads_there(other->pem)) co_return std::move(other->pem);
+  }
+  base::log::warn("{}: {} offers no chain to \"{}\": serving its first", job.errand.attempt.names,
+                  job.errand.attempt.authority, wanted);
+  co_return std::move(chain.pem);
+}
+
+}  // namespace gatehouse::acme

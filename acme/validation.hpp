@@ -1,0 +1,63 @@
+// Proves control of every identifier of one order: picks a challenge, has it answered, tells the
+// CA, waits for the verdict.
+//
+// Does not answer challenges (solver) or decide what a failure means for the order (issuer).
+// One for each order. Control thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "acme/client.hpp"
+#include "acme/solver/http01.hpp"
+#include "base/clock.hpp"
+
+namespace gatehouse::acme {
+
+class Validation {
+ public:
+  /// The references outlive it. `challenges`: the types allowed, the preferred first.
+  Validation(Client& client, Http01& http01, const base::Clock& clock,
+             const std::vector<std::string>& challenges, AccountPtr account, const Errand& errand);
+  /// The answers stay a while (Http01::retire).
+  ~Validation();
+  Validation(const Validation&) = delete;
+  Validation& operator=(const Validation&) = delete;
+
+  /// Success: every authorization is valid.
+  boost::asio::awaitable<Outcome<void>> run(const std::vector<std::string>& urls);
+
+  /// After a failure: the order cannot become valid any more.
+  bool order_spent() const { return spent_; }
+  /// It could not from the start: an authorization was dead before anything was tried.
+  bool order_stale() const { return stale_; }
+
+ private:
+  struct Open {
+    std::string url;  // of the authorization
+    std::string identifier;
+    std::string type;
+  };
+
+  boost::asio::awaitable<Outcome<void>> begin(const std::string& url);
+  boost::asio::awaitable<Outcome<void>> await_verdict(const Open& open);
+  Outcome<OfferedChallenge> choose(const Authorization& authorization);
+  Failure verdict(const Authorization& authorization, const std::string& type);
+  Errand errand_for(const std::string& identifier, const std::string& type,
+                    const std::string& address) const;
+
+  Client& client_;
+  Http01& http01_;
+  const base::Clock& clock_;
+  const std::vector<std::string>& allowed_;
+  AccountPtr account_;
+  const Errand& errand_;
+  std::vector<std::string> presented_;  // tokens
+  std::vector<Open> open_;
+  bool spent_ = false;
+  bool stale_ = false;
+};
+
+}  // namespace gatehouse::acme
