@@ -137,9 +137,6 @@ boost::system::result<Value, SyntaxError> parse_document(std::string_view text, 
     return convert(toml::parse(text), file);
   } catch (const toml::parse_error& error) {  // how Debian's library reports
     std::string sentence = "not valid TOML: " + std::string(error.description());
-    std::replace_if(
-        sentence.begin(), sentence.end(),
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
     return SyntaxError{mark_of(error.source(), file), std::move(sentence)};
   }
 }

@@ -17,6 +17,10 @@ void Findings::add(const Mark& mark, std::string key, std::string text) {
     ++dropped_;
     return;
   }
+  // A diagnostic is one line, whatever a path or a parser's words hold.
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
   found_.push_back({mark, std::move(key), std::move(text)});
 }
 

@@ -14,7 +14,6 @@ namespace ip = boost::asio::ip;
 
 namespace {
 
-constexpr size_t quoted_bytes_max = 80;
 constexpr size_t host_bytes_max = 253;       // RFC 1035 section 2.3.4, without the final dot
 constexpr size_t label_bytes_max = 63;       // the same
 constexpr size_t unix_path_bytes_max = 107;  // sockaddr_un::sun_path with its terminator
@@ -366,41 +365,6 @@ bool HostGlob::matches(std::string_view host) const {
   if (!text.starts_with("*.")) return text == host;
   const auto dot = host.find('.');
   return dot != host.npos && dot != 0 && host.substr(dot) == std::string_view(text).substr(1);
-}
-
-std::string lower_case(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return result;
-}
-
-bool is_token(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return is_letter(c) || is_digit(c) ||
-           std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-  });
-}
-
-bool is_field_value(std::string_view text) {
-  if (text.empty()) return true;
-  if (text.front() == ' ' || text.front() == '\t') return false;
-  if (text.back() == ' ' || text.back() == '\t') return false;
-  return std::all_of(text.begin(), text.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte == '\t' || (byte >= 0x20 && byte != 0x7f);
-  });
-}
-
-std::string in_quotes(std::string_view text) {
-  std::string result = "'";
-  for (const char c : text.substr(0, quoted_bytes_max)) {
-    const auto byte = static_cast<unsigned char>(c);
-    result += byte < 0x20 || byte == 0x7f ? '?' : c;
-  }
-  if (text.size() > quoted_bytes_max) result += "…";
-  return result += '\'';
 }
 
 }  // namespace gatehouse::config

@@ -12,6 +12,7 @@
 #include <boost/system/result.hpp>
 
 #include "config/snapshot.hpp"
+#include "config/text.hpp"
 
 namespace gatehouse::config {
 
@@ -51,17 +52,5 @@ Parsed<ServerAddress> parse_server_address(std::string_view text);
 
 /// True for a text that names an [upstream.NAME] and cannot be an address.
 bool is_upstream_reference(std::string_view text);
-
-/// Upper case letters of ASCII become lower case; nothing else changes.
-std::string lower_case(std::string_view text);
-
-/// True for a field name: RFC 9110 section 5.6.2, token.
-bool is_token(std::string_view text);
-
-/// True for a field value: RFC 9110 section 5.5, without control characters or outer white space.
-bool is_field_value(std::string_view text);
-
-/// The text in single quotes for a message: at most 80 bytes, control characters as "?".
-std::string in_quotes(std::string_view text);
 
 }  // namespace gatehouse::config

@@ -33,14 +33,13 @@ TEST_CASE("a document keeps the order and the places of what was written") {
   CHECK(document->find("y") == nullptr);
 }
 
-TEST_CASE("text that is no TOML is refused at its place, on one line") {
+TEST_CASE("text that is no TOML is refused at its place") {
   for (const auto* text : {"a = ", "a = 'x", "= 1", "[a", "a = 1\na = 2", "a 1", "a = \"\\q\"",
                            "a = 1 b = 2", "[a]\n[a]", "a = \xff", "\x01", "[[a]]\n[a]",
                            "a = 99999999999999999999", "a = {b = 1", "a = [1"}) {
     INFO(text);
     const auto refused = refusal(text);
     CHECK(refused.find("not valid TOML: ") != std::string::npos);
-    CHECK(refused.find('\n') == std::string::npos);
   }
   CHECK(refusal("a = 1\nb = ?\n").substr(0, 4) == "2:5 ");
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <random>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -286,6 +287,58 @@ TEST_CASE("a hundred thousand mistakes are found quickly, too") {
   const auto found = mistakes(text);
   CHECK(found.size() == Findings::diagnostics_max + 1);
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+}
+
+TEST_CASE("a mistake is one line, whatever the file holds") {
+  for (const auto& text :
+       {site + "certificate = \"/no\\nsuch\\u001b[31m\"\nkey = '/dev/null'\n",
+        "import = [\"no\\nfile\"]\n" + site, site + "\"a\\nb\" = 1\n", site + "hsts = \"\\n\"\n"}) {
+    const auto found = mistakes(text);
+    CHECK_FALSE(found.empty());
+    for (const auto& line : found) CHECK(line.find_first_of("\n\x1b") == line.npos);
+  }
+}
+
+TEST_CASE("a damaged file gives a snapshot or mistakes, never both and never a crash") {
+  const std::string whole =
+      "[server]\nhttp = [':80', '127.0.0.1:81']\nstorage = 'file:/x'\ngrace = \"30s\"\n"
+      "[limits]\nrequest_body = '10MiB'\nconnections = 100_000\n[acme]\nca = ['mine']\n"
+      "[ca.mine]\ndirectory = 'https://ca.internal:14000/dir'\neab = { kid = 'k', hmac_key = 'x' "
+      "}\n"
+      "[on_demand]\nask = 'http://127.0.0.1:5/${HOME:-x}'\nallow = ['*.a.com']\n"
+      "[[site]]\nhosts = ['shop.example.com', '*']\nupstream = 'shop'\ncertificates = 'on_demand'\n"
+      "access = { allow = ['10.0.0.0/8', 'fd00::/8'] }\nrequest_headers = { set = { X-A = 'a' } }\n"
+      "[[site.route]]\npath = '/api/*'\nredirect = '308 https://b.com{uri}'\n"
+      "[upstream.shop]\nservers = ['[::1]:80', { address = 'b', weight = 2 }]\nretry.budget = "
+      "0.5\n";
+  loaded(whole);
+  std::mt19937 random(20'240'607);
+  const std::string alphabet = "\n\t \"'[]{}=.,:#\\$*/0-ax\xc3\xff\x01";
+  for (int round = 0; round < 4000; ++round) {
+    auto text = whole;
+    for (auto changes = 1 + random() % 4; changes > 0; --changes) {
+      const auto at = random() % text.size();
+      switch (random() % 4) {
+        case 0:
+          text[at] = alphabet[random() % alphabet.size()];
+          break;
+        case 1:
+          text.insert(at, 1, alphabet[random() % alphabet.size()]);
+          break;
+        case 2:
+          text.erase(at, 1 + random() % 8);
+          break;
+        default:
+          text.insert(at, text.substr(random() % text.size(), random() % 40));
+          break;
+      }
+    }
+    const auto result = load_text(text, "t.toml");
+    if ((result.snapshot == nullptr) == result.diagnostics.empty()) FAIL(text);
+    for (const auto& line : lines(result.diagnostics)) {
+      if (line.find('\n') != line.npos) FAIL(line);
+    }
+  }
 }
 
 }  // namespace
