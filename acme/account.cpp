@@ -41,7 +41,9 @@ awaitable<Outcome<AccountPtr>> AccountKeeper::ensure(const Errand& errand) {
   Errand common = errand;
   common.attempt.names.clear();
   common.attempt.email = email_;
-  auto outcome = co_await flight_.join([this, common] { return open(common); });
+  // Named: GCC 12 destroys such a temporary twice inside a co_await expression.
+  std::function<awaitable<Outcome<AccountPtr>>()> work = [this, common] { return open(common); };
+  auto outcome = co_await flight_.join(std::move(work));
   if (!outcome) {
     Failure failure = outcome.error();
     failure.sentence = errand.attempt.names + ": " + failure.sentence;

@@ -86,6 +86,7 @@ struct Transport::State : std::enable_shared_from_this<State> {
   std::string directory_path() const { return "issuers/" + authority.name + "/directory.json"; }
   bool directory_fresh() const;
   void keep_nonce(std::string_view text);
+  bool holds_nonce();
   std::optional<std::string> take_nonce();
   Failure refusal(const FetchResponse& response, const Errand& errand) const;
   std::optional<milliseconds> retry_after(const FetchResponse& response) const;
@@ -209,8 +210,11 @@ awaitable<Outcome<Directory>> Transport::State::fetch_directory(Errand errand) {
 awaitable<Outcome<Directory>> Transport::State::join_directory(const Errand& errand) {
   const auto self = shared_from_this();
   const Errand common = shared(errand);
-  auto found =
-      co_await directory_flight.join([self, common] { return self->current_directory(common); });
+  // Named: GCC 12 destroys such a temporary twice inside a co_await expression.
+  std::function<awaitable<Outcome<Directory>>()> work = [self, common] {
+    return self->current_directory(common);
+  };
+  auto found = co_await directory_flight.join(std::move(work));
   if (!found) co_return named(found.error(), errand);
   co_return found;
 }
@@ -228,13 +232,18 @@ void Transport::State::keep_nonce(std::string_view text) {
   if (nonces.size() > nonces_max) nonces.erase(nonces.begin());
 }
 
+bool Transport::State::holds_nonce() {
+  // The newest is the last: if it is too old, so are the others.
+  const bool stale = !nonces.empty() && clock.monotonic() - nonces.back().since > nonce_age_max;
+  if (stale) nonces.clear();
+  return !nonces.empty();
+}
+
 std::optional<std::string> Transport::State::take_nonce() {
-  if (nonces.empty()) return std::nullopt;
-  Nonce newest = std::move(nonces.back());
+  if (!holds_nonce()) return std::nullopt;
+  std::string newest = std::move(nonces.back().text);
   nonces.pop_back();
-  if (clock.monotonic() - newest.since <= nonce_age_max) return std::move(newest.text);
-  nonces.clear();  // the others are older still
-  return std::nullopt;
+  return newest;
 }
 
 awaitable<Outcome<std::string>> Transport::State::fetch_nonce(const Errand& errand) {
@@ -337,7 +346,7 @@ awaitable<Outcome<Directory>> Transport::refetch_directory(const Errand& errand)
 }
 
 awaitable<void> Transport::prefetch_nonce() {
-  if (state_->prefetching || !state_->nonces.empty()) co_return;
+  if (state_->prefetching || state_->holds_nonce()) co_return;
   state_->prefetching = true;
   const auto executor = co_await asio::this_coro::executor;
   asio::co_spawn(executor, State::prefetch(state_), asio::detached);
