@@ -321,7 +321,8 @@ awaitable<admin::ReloadProblems> Application::State::reload() {
   metrics.control().add(problems.empty() ? base::Metric::reloads : base::Metric::reload_failures);
   for (const std::string& problem : problems) log::error("reload: {}", problem);
   if (problems.empty()) {
-    log::info("reloaded: {} sites", snapshot->sites.size());
+    log::info("reloaded: {} site{}", snapshot->sites.size(),
+              snapshot->sites.size() == 1 ? "" : "s");
   } else {
     log::error("reload refused: the running configuration stays");
   }

@@ -2,48 +2,25 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
-#include "acme/storage/disk.hpp"
-#include "acme/vault.hpp"
-#include "tls/certificate.hpp"
+#include "acme/storage/file.hpp"
 
 namespace gatehouse::app {
 
+namespace asio = boost::asio;
 namespace json = boost::json;
-using acme::CertificateStatus;
+using List = base::Result<std::vector<acme::CertificateStatus>>;
 
 namespace {
 
-CertificateStatus describe(acme::Disk& disk, const std::string& id) {
-  CertificateStatus status;
-  status.name = id;
-  auto files = disk.load_set("certs/" + id);
-  if (!files) {
-    status.state = "damaged";
-    status.last_error = files.error().context;
-    return status;
-  }
-  if (auto note = acme::read_description((*files)["meta.json"])) {
-    status.name = note->name;
-    status.on_demand = note->on_demand;
-  }
-  auto certificate =
-      tls::Certificate::from_pem((*files)["fullchain.pem"], (*files)["privkey.pem"], id);
-  if (!certificate) {
-    status.state = "damaged";
-    status.last_error = certificate.error().context;
-    return status;
-  }
-  const auto& found = **certificate;
-  status.state = found.not_after() < std::chrono::system_clock::now() ? "expired" : "stored";
-  status.issuer = found.issuer();
-  status.serial = found.serial();
-  status.not_before = found.not_before();
-  status.not_after = found.not_after();
-  return status;
+asio::awaitable<void> read(acme::Storage& storage, std::optional<List>& out) {
+  out = co_await acme::read_status(storage);
 }
 
 constexpr size_t columns = 6;
@@ -88,15 +65,16 @@ std::string lay_out(const std::vector<Cells>& rows) {
 
 }  // namespace
 
-base::Result<std::vector<CertificateStatus>> stored_certificates(const std::string& storage) {
-  auto disk = acme::Disk::open(storage, acme::Disk::Access::read_only);
-  if (!disk) return disk.error();
-  auto ids = (*disk)->list("certs");
-  if (!ids) return ids.error();
-  std::vector<CertificateStatus> all;
-  for (const std::string& id : *ids) all.push_back(describe(**disk, id));
-  std::ranges::sort(all, {}, &CertificateStatus::name);
-  return all;
+List stored_certificates(const std::string& folder) {
+  auto storage = acme::FileStorage::open(folder, acme::Disk::Access::read_only);
+  if (!storage) return storage.error();
+  asio::io_context io;
+  std::optional<List> out;
+  asio::co_spawn(io, read(**storage, out), [](std::exception_ptr problem) {
+    if (problem) std::rethrow_exception(problem);
+  });
+  io.run();
+  return std::move(*out);
 }
 
 base::Result<std::string> certificate_table(const std::string& text) {

@@ -141,6 +141,9 @@ acme::ManagerHooks Certificates::manager_hooks() {
     state->serve_fallback(zone, std::move(certificate));
   };
   hooks.withdraw = [state = state_](std::string name) { state->withdraw(name); };
+  hooks.own_fallback = [state = state_](const std::string& name) {
+    return state->own_fallback(name);
+  };
   return hooks;
 }
 
@@ -210,7 +213,6 @@ void Certificates::State::withdraw(const std::string& name) {
   if (!own.contains(name)) change(table->without(name));
 }
 
-// A stand-in of the user's own goes before the one that the manager made.
 void Certificates::State::acquire(std::string name, std::string client,
                                   std::function<void(tls::Acquired)> deliver) {
   if (closed || manager == nullptr) return;
@@ -220,13 +222,8 @@ void Certificates::State::acquire(std::string name, std::string client,
     acquired.certificate = std::move(mine);
     return deliver(std::move(acquired));
   }
-  auto answer = [state = shared_from_this(), name,
-                 deliver = std::move(deliver)](tls::Acquired acquired) {
-    if (state->closed) return;
-    if (acquired.outcome == tls::Acquired::Outcome::fallback) {
-      if (CertificatePtr mine = state->own_fallback(name)) acquired.certificate = std::move(mine);
-    }
-    deliver(std::move(acquired));
+  auto answer = [state = shared_from_this(), deliver = std::move(deliver)](tls::Acquired acquired) {
+    if (!state->closed) deliver(std::move(acquired));
   };
   manager->acquire(std::move(name), std::move(client), std::move(answer));
 }

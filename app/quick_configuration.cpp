@@ -15,10 +15,12 @@ using base::ErrorKind;
 
 namespace {
 
-// A TOML basic string: its escapes are JSON's (toml.io, "String").
+// A TOML basic string: its escapes are JSON's (toml.io, "String"). "${" would begin an environment
+// variable in our files, and is written "$${".
 std::string toml_text(const std::string& text) {
   std::string out = "\"";
   base::append_json_escaped(out, text);
+  for (size_t at = out.find("${"); at != out.npos; at = out.find("${", at + 3)) out.insert(at, "$");
   return out + "\"";
 }
 
