@@ -9,7 +9,7 @@
 
 #include "base/fetch.hpp"
 #include "config/load.hpp"
-#include "support/memory_storage.hpp"
+#include "tests/support/memory_storage.hpp"
 
 using namespace gatehouse;
 using tls::CertificatePtr;
@@ -37,15 +37,18 @@ class World {
   }
   void spoil(const std::string& name) { std::ofstream(folder_ + "/" + name) << "nonsense"; }
 
-  config::SnapshotPtr load(std::string text) {
-    for (size_t at; (at = text.find('@')) != text.npos;) text.replace(at, 1, folder_ + "/");
-    const auto result = config::load_text(
-        "[server]\nhttp = [\"127.0.0.1:0\"]\nhttps = []\nworkers = 2\n" + text, "test.toml");
+  // A configuration that listens where no port is needed.
+  config::SnapshotPtr listening() const {
+    const auto result =
+        config::load_text("[server]\nhttp = [\"unix:" + path("http.sock") +
+                              "\"]\nhttps = []\nworkers = 2\n[[site]]\nhosts = [\"a.example\"]\n"
+                              "upstream = \"127.0.0.1:1\"\ncertificates = \"off\"\n",
+                          "test.toml");
     for (const auto& mistake : result.diagnostics) UNSCOPED_INFO(mistake.to_string());
     return result.snapshot;
   }
 
-  // As load(), for what config would refuse to see: hosts and files, nothing else.
+  // Hosts and files, nothing else.
   static config::Site site(std::vector<std::string> hosts, std::string file = "") {
     config::Site made;
     for (auto& host : hosts) made.hosts.push_back({host});
@@ -163,9 +166,7 @@ struct Serving {
         http01(w.control, w.certificates.challenge_publisher()),
         manager(w.control, fetcher, storage, http01, base::real_clock(), metrics.control(),
                 w.certificates.manager_hooks()) {
-    const auto snapshot = world.load(
-        "[[site]]\nhosts = [\"a.example\"]\nupstream = "
-        "\"127.0.0.1:1\"\ncertificates = \"off\"\n");
+    const auto snapshot = world.listening();
     REQUIRE(snapshot);
     REQUIRE(server.bind(snapshot).has_value());
     world.certificates.connect(server, manager);
