@@ -20,8 +20,9 @@ struct HeadLimits {
   size_t fields_max = 128;       // past it: 431
 };
 
-/// Finds the end of a head as bytes arrive, each byte looked at once. Refuses as soon as it is seen:
-/// control characters (a bare CR or LF, NUL), a folded line, first bytes that begin no HTTP message.
+/// Finds the end of a head as bytes arrive, each byte looked at once. Refuses as soon as it is
+/// seen: a control character (a bare CR or LF, NUL), a folded line, a first byte that begins no
+/// HTTP message.
 class HeadScanner {
  public:
   enum class Status : uint8_t { need_more, complete, refused };

@@ -55,14 +55,25 @@ struct Field {
   std::string_view value;
   FieldId id = FieldId::other;
   bool skip = false;  // not forwarded: hop-by-hop, removed or replaced
-  /// The received bytes hold it as "name: value\r\n" exactly: it can be copied as it lies. To change
-  /// such a field, skip it and add another.
+  /// The received bytes hold it as "name: value\r\n" exactly: it can be copied as it lies. To
+  /// change such a field, skip it and add another.
   bool verbatim = false;
 };
 
 using Fields = std::vector<Field>;
 
-enum class Method : uint8_t { get, head, post, put, delete_, connect, options, trace, patch, other };
+enum class Method : uint8_t {
+  get,
+  head,
+  post,
+  put,
+  delete_,
+  connect,
+  options,
+  trace,
+  patch,
+  other,
+};
 
 /// How the end of a body is found. For a request, `until_close` never occurs. A Content-Length of
 /// zero is `none`: there is nothing to read; the field itself stays among the fields.

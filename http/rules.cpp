@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
-#include <cstring>
 
+#include "http/authority.hpp"
 #include "http/characters.hpp"
 
 namespace gatehouse::http {
 
 namespace {
-
-using characters::lower;
 
 // Options of all Connection fields of one message that name further fields. Each costs a look at
 // every field, so their number is bounded.
@@ -118,48 +116,6 @@ Coding parse_transfer_encoding(std::string_view list) {
     if (element != coding || !list.empty()) return Coding::malformed;  // parameters, or not last
   }
   return Coding::unknown;
-}
-
-bool is_port(std::string_view text) {
-  if (text.size() > 5) return false;
-  unsigned port = 0;
-  for (const char c : text) {
-    if (c < '0' || c > '9') return false;
-    port = port * 10 + static_cast<unsigned>(c - '0');
-  }
-  return port <= 65535;
-}
-
-bool is_ipv6_literal(std::string_view text) {  // with its brackets
-  char buffer[INET6_ADDRSTRLEN];
-  if (text.size() < 4 || text.size() - 2 >= sizeof(buffer)) return false;
-  std::memcpy(buffer, text.data() + 1, text.size() - 2);
-  buffer[text.size() - 2] = '\0';
-  in6_addr address;
-  return inet_pton(AF_INET6, buffer, &address) == 1;
-}
-
-/// Letters, digits, '-', '_' and single dots between them; one dot may end it.
-bool is_registered_name(std::string_view text) {
-  if (text.empty() || text.size() > 255 || text.front() == '.') return false;
-  bool dot = false;
-  for (const char c : text) {
-    if (!characters::is(characters::host, c) || (dot && c == '.')) return false;
-    dot = c == '.';
-  }
-  return true;
-}
-
-/// The host in front of the port, or empty: not a valid authority.
-std::string_view host_of(std::string_view authority) {
-  const bool literal = !authority.empty() && authority.front() == '[';
-  const size_t host_end = literal ? authority.find(']') + 1 : authority.find(':');
-  if (literal && host_end == 0) return {};  // npos + 1: no closing bracket
-  const std::string_view host = authority.substr(0, host_end);
-  if (host.size() < authority.size()) {
-    if (authority[host.size()] != ':' || !is_port(authority.substr(host.size() + 1))) return {};
-  }
-  return (literal ? is_ipv6_literal(host) : is_registered_name(host)) ? host : std::string_view{};
 }
 
 /// "http://host/path?query" → scheme, authority, "/path?query" (RFC 9112 section 3.2.2).
@@ -347,39 +303,6 @@ constexpr std::string_view refused_trailers[] = {
     "age", "expires", "date", "location", "retry-after", "vary", "warning",
     "strict-transport-security"};
 
-/// Appends the character that `%XX` at `text[at]` stands for, or the escape itself in upper case.
-bool append_escape(std::string_view text, size_t at, std::string& out, bool& encoded_slash) {
-  if (at + 2 >= text.size()) return false;
-  const int high = characters::hex_digit(text[at + 1]);
-  const int low = characters::hex_digit(text[at + 2]);
-  if (high < 0 || low < 0 || (high == 0 && low == 0)) return false;
-  const char decoded = static_cast<char>(high * 16 + low);
-  if (characters::is(characters::unreserved, decoded)) {
-    out += decoded;
-    return true;
-  }
-  encoded_slash = encoded_slash || decoded == '/' || decoded == '\\';
-  constexpr char digits[] = "0123456789ABCDEF";
-  out += '%';
-  out += digits[high];
-  out += digits[low];
-  return true;
-}
-
-/// Resolves the segment that begins at `begin` and has just ended: "." and ".." disappear.
-bool end_segment(std::string& out, size_t begin) {
-  const std::string_view segment = std::string_view(out).substr(begin);
-  // Some origins cut ";parameters" off before they resolve dots; nobody writes this innocently.
-  if (segment.starts_with(".;") || segment.starts_with("..;")) return false;
-  if (segment == ".") {
-    out.resize(begin);
-  } else if (segment == "..") {
-    if (begin < 2) return false;
-    out.resize(out.rfind('/', begin - 2) + 1);
-  }
-  return true;
-}
-
 }  // namespace
 
 std::optional<Refusal> check_request(RequestHead& head) {
@@ -427,41 +350,6 @@ bool trailer_allowed(std::string_view name) {
   for (const std::string_view refused : refused_trailers) {
     if (equal_ignoring_case(name, refused)) return false;
   }
-  return true;
-}
-
-bool normalise_path(std::string_view target, std::string& out, bool& encoded_slash) {
-  out.clear();
-  encoded_slash = false;
-  const std::string_view path = target.substr(0, target.find('?'));
-  if (path.empty() || path.front() != '/') {
-    out = path;
-    return path == "*";
-  }
-  size_t segment = 1;  // where the segment under way begins in `out`
-  out += '/';
-  for (size_t i = 1; i < path.size(); ++i) {
-    if (path[i] == '/') {
-      if (!end_segment(out, segment)) return false;
-      if (out.back() != '/') out += '/';  // "//" routes like "/": many origins merge them
-      segment = out.size();
-    } else if (path[i] == '%') {
-      if (!append_escape(path, i, out, encoded_slash)) return false;
-      i += 2;
-    } else {
-      encoded_slash = encoded_slash || path[i] == '\\';
-      out += path[i];
-    }
-  }
-  return end_segment(out, segment);
-}
-
-bool host_name(std::string_view authority, std::string& out) {
-  std::string_view host = host_of(authority);
-  if (host.empty()) return false;
-  if (host.back() == '.') host.remove_suffix(1);
-  out.resize(host.size());
-  std::transform(host.begin(), host.end(), out.begin(), lower);
   return true;
 }
 

@@ -38,8 +38,8 @@ bool trailer_allowed(std::string_view name);
 /// `encoded_slash` is set when %2F or %5C occurs. Writes into `out` (reused by the caller).
 bool normalise_path(std::string_view target, std::string& out, bool& encoded_slash);
 
-/// "Example.COM:8443" → "example.com" in `out`; false if it is no valid host (RFC 9110 section 7.2).
-/// An IPv6 literal keeps its brackets.
+/// "Example.COM:8443" → "example.com" in `out`; false if it is no valid host (RFC 9110 section
+/// 7.2). An IPv6 literal keeps its brackets; a final dot goes.
 bool host_name(std::string_view authority, std::string& out);
 
 bool is_token(std::string_view text);
