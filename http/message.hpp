@@ -128,7 +128,7 @@ struct ResponseHead {
   Version version = Version::http11;
   std::string_view reason;
   Framing framing = Framing::none;
-  uint64_t content_length = 0;  // with Framing::length; with HEAD and 304 as announced
+  uint64_t content_length = 0;      // with Framing::length; with HEAD and 304 as announced
   bool has_content_length = false;  // a Content-Length field came (kept in `fields`)
   bool keep_alive = true;
   Fields fields;
@@ -150,7 +150,7 @@ using Trailers = std::vector<std::pair<std::string, std::string>>;
 /// A piece of a body. The bytes are valid until the next suspension or call on the same stream.
 struct BodyChunk {
   std::string_view bytes;
-  bool last = false;  // nothing follows but the trailers
+  bool last = false;                   // nothing follows but the trailers
   const Trailers* trailers = nullptr;  // with `last`, if any came; valid like the bytes
 };
 
