@@ -158,6 +158,7 @@ Result<void> Application::State::prepare() {
   early.file = "stderr";
   log::configure(early);
   if (auto bound = server.bind(snapshot); !bound) return bound.error();
+  if (auto mistakes = certificates.configure(snapshot); !mistakes.empty()) return mistakes.front();
   if (auto taken = take_user(); !taken) return taken.error();
   if (auto opened = open_logs(); !opened) return opened.error();
   return open_storage();
@@ -179,6 +180,8 @@ Result<void> Application::State::take_user() {
   }
   if (auto opened = open_admin(account); !opened) return opened.error();
   if (!account) return {};
+  for (const std::string& path : {snapshot->log.file, snapshot->log.access})
+    hand_over_log(path, *account);
   auto dropped = base::drop_privileges(*account);
   forbid_core_dumps();
   return dropped;
@@ -222,8 +225,6 @@ awaitable<void> Application::State::start() {
 }
 
 awaitable<Result<void>> Application::State::start_serving() {
-  if (auto mistakes = certificates.configure(snapshot); !mistakes.empty())
-    co_return mistakes.front();
   auto configured = co_await manager->configure(snapshot);
   if (!configured) co_return configured.error();
   if (draining) co_return Result<void>();

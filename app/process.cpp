@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <fcntl.h>
 #include <filesystem>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -49,6 +50,21 @@ base::Result<void> prepare_storage_folder(const std::string& folder, const base:
                                                folder, account->name));
   }
   return {};
+}
+
+void hand_over_log(const std::string& path, const base::Account& account) {
+  if (path == "stdout" || path == "stderr" || path == "off") return;
+  const int file =
+      ::open(path.c_str(),
+             O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW, 0640);
+  if (file < 0) return;
+  // A link that the user made to a file of root's is not given away.
+  struct stat status {};
+  const bool ours = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+                    status.st_nlink == 1 && status.st_uid == 0;
+  if (ours && ::fchown(file, account.user, account.group) != 0)
+    base::log::warn("cannot give the log {} to the user '{}'", path, account.name);
+  ::close(file);
 }
 
 }  // namespace gatehouse::app

@@ -20,4 +20,8 @@ void forbid_core_dumps();
 /// is root's; what lies in it is left as it is.
 base::Result<void> prepare_storage_folder(const std::string& folder, const base::Account* account);
 
+/// Creates a log file and gives it to the user that is about to write it, if it is root's. "stdout"
+/// and the like are left alone; what fails here is told by whoever opens the log.
+void hand_over_log(const std::string& path, const base::Account& account);
+
 }  // namespace gatehouse::app
