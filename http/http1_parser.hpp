@@ -1,4 +1,4 @@
-// HTTP/1.1 heads and chunked bodies from bytes (RFC 9112). Built on Beast's basic_parser.
+// HTTP/1.1 heads and chunked bodies from bytes (RFC 9112).
 //
 // Does not read sockets. Views in a parsed head point into the bytes given: the caller keeps them.
 // Any thread; all state is in the objects.

@@ -1,5 +1,9 @@
 #include "http/message.hpp"
 
+#include <array>
+#include <cstring>
+#include <iterator>
+
 #include "http/characters.hpp"
 
 namespace gatehouse::http {
@@ -43,6 +47,44 @@ constexpr KnownName known_names[] = {
     {"proxy-authorization", FieldId::proxy_authorization},
 };
 
+constexpr size_t name_bytes_max = 19;  // the longest known one
+
+/// Where the names of each length begin; one more for the end.
+constexpr auto first_of_length = [] {
+  std::array<uint8_t, name_bytes_max + 2> first{};
+  for (size_t length = 0; length < first.size(); ++length) {
+    uint8_t index = 0;
+    while (index < std::size(known_names) && known_names[index].name.size() < length) ++index;
+    first[length] = index;
+  }
+  return first;
+}();
+
+template <class Word>
+bool same_word(const char* name, const char* known) {
+  Word a, b;
+  std::memcpy(&a, name, sizeof(Word));
+  std::memcpy(&b, known, sizeof(Word));
+  constexpr auto lower_bits = static_cast<Word>(0x2020202020202020ULL);
+  return (a | lower_bits) == b;
+}
+
+/// Whether a token is this known name, of the same length. Setting a bit makes letters lower, and
+/// leaves '-' and digits alone; no other character of a token becomes one of these.
+bool is_known(std::string_view name, std::string_view known) {
+  const size_t size = known.size();
+  if (size >= 8) {
+    return same_word<uint64_t>(name.data(), known.data()) &&
+           (size <= 16 || same_word<uint64_t>(name.data() + 8, known.data() + 8)) &&
+           same_word<uint64_t>(name.data() + size - 8, known.data() + size - 8);
+  }
+  if (size >= 4) {
+    return same_word<uint32_t>(name.data(), known.data()) &&
+           same_word<uint32_t>(name.data() + size - 4, known.data() + size - 4);
+  }
+  return equal_ignoring_case(name, known);
+}
+
 const Field* find_in(const Fields& fields, FieldId id) {
   for (const Field& field : fields) {
     if (field.id == id && !field.skip) return &field;
@@ -53,12 +95,10 @@ const Field* find_in(const Fields& fields, FieldId id) {
 }  // namespace
 
 FieldId field_id(std::string_view name) {
-  if (name.empty()) return FieldId::other;
-  const char first = lower(name.front());
-  for (const KnownName& known : known_names) {
-    if (known.name.size() < name.size()) continue;
-    if (known.name.size() > name.size()) break;
-    if (known.name.front() == first && equal_ignoring_case(known.name, name)) return known.id;
+  if (name.size() > name_bytes_max) return FieldId::other;
+  const size_t end = first_of_length[name.size() + 1];
+  for (size_t i = first_of_length[name.size()]; i < end; ++i) {
+    if (is_known(name, known_names[i].name)) return known_names[i].id;
   }
   return FieldId::other;
 }

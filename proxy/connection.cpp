@@ -219,6 +219,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHel
       refuse_handshake(tls::Alert::internal_error);
       break;
     case tls::Acquired::Outcome::fallback:
+      resumable_ = false;  // or its sessions would outlive it
       worker_.metrics().add(Metric::fallback_served);
       facts_.stand_in = on_demand;
       facts_.retry_after = acquired.retry_after;
@@ -234,7 +235,7 @@ base::Task<bool> Connection::complete_handshake(const tls::Context& context,
   Turn turn(*this);
   co_await turn;
   if (stream_.failed() || !stream_.is_open()) co_return false;
-  if (!stream_.start_server(context, *certificate)) {
+  if (!stream_.start_server(context, *certificate, resumable_)) {
     co_return refuse_handshake(tls::Alert::internal_error);
   }
   auto handshake = stream_.handshaken();

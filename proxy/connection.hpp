@@ -75,6 +75,7 @@ class Connection final : public base::Retirable,
   size_t listener_id_;
   size_t index_ = 0;  // in the worker's list
   bool encrypted_;
+  bool resumable_ = true;
   bool draining_ = false;
   bool must_linger_ = false;
 

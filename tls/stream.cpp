@@ -19,6 +19,10 @@ using base::ErrorKind;
 
 namespace {
 
+// OpenSSL judges a failed call by the thread's error queue, so that must be empty before each call.
+// Clearing it there costs as much as parsing a field; on a worker's thread it is kept empty
+// instead: every call that failed, and every handshake, clears it afterwards.
+
 constexpr size_t record_bytes = 16 * 1024;
 constexpr size_t record_overhead_max = 256;
 constexpr size_t pieces_max = 8;
@@ -140,11 +144,15 @@ SSL* make_ssl(const Context& context) {
 
 }  // namespace
 
-bool Stream::start_server(const Context& context, const Certificate& certificate) {
+bool Stream::start_server(const Context& context, const Certificate& certificate, bool resumable) {
   ERR_clear_error();
   ssl_ = make_ssl(context);
   if (ssl_ == nullptr) return false;
   SSL_set_accept_state(ssl_);
+  if (!resumable) {
+    SSL_set_num_tickets(ssl_, 0);
+    SSL_set_options(ssl_, SSL_OP_NO_TICKET);
+  }
   return SSL_use_cert_and_key(ssl_, certificate.leaf(), certificate.key(), certificate.chain(),
                               1) == 1;
 }
@@ -191,6 +199,7 @@ Io Stream::handshake() {
     if (sent == Io::failed) return break_off(ErrorKind::reset, "the connection broke");
     if (problem == SSL_ERROR_NONE) {
       handshaken_ = true;
+      ERR_clear_error();
       return decrypt(rest) == Io::failed ? Io::failed : Io::ok;
     }
   }
@@ -293,7 +302,6 @@ Io Stream::decrypt(std::string_view received) {
   w.bio_input = received;
   size_t size = 0;
   while ((!w.bio_input.empty() || SSL_has_pending(ssl_) == 1) && size < w.plain.size()) {
-    ERR_clear_error();
     const int count =
         SSL_read(ssl_, w.plain.data() + size, static_cast<int>(w.plain.size() - size));
     if (count > 0) {
@@ -359,7 +367,6 @@ Io Stream::write(std::span<const std::string_view> pieces) {
 
 bool Stream::encrypt(std::string_view bytes) {
   while (!bytes.empty()) {
-    ERR_clear_error();
     const int count = SSL_write(ssl_, bytes.data(), static_cast<int>(bytes.size()));
     if (count <= 0) {
       tls_failure(count);
@@ -480,8 +487,8 @@ base::Error Stream::error() const {
 void Stream::shutdown_write() {
   if (!is_open()) return;
   if (ssl_ != nullptr && handshaken_ && !failed() && !write_broken_) {
-    ERR_clear_error();
     SSL_shutdown(ssl_);
+    ERR_clear_error();
     send_window();
   }
   if (!pending()) ::shutdown(fd(), SHUT_WR);

@@ -58,7 +58,8 @@ class Stream final : public base::Source {
 
   // --- TLS
   /// Turns the stream into the server side; what is unread is the beginning of the handshake.
-  bool start_server(const Context& context, const Certificate& certificate);
+  /// `resumable` false: no session tickets, for certificates that stand in for a real one.
+  bool start_server(const Context& context, const Certificate& certificate, bool resumable = true);
   /// The client side. `name` is sent as SNI and verified (an address is verified as one);
   /// `verify` false skips both checks.
   bool start_client(const Context& context, const std::string& name, bool verify);
