@@ -69,10 +69,9 @@ awaitable<Outcome<AccountPtr>> AccountKeeper::open(Errand errand) {
   // crash between registration and its record costs one request and never a second account.
   auto registered = co_await client_.new_account(*key, errand);
   if (!registered) co_return registered.error();
-  const auto account = std::make_shared<const Account>(std::move(*registered));
-  co_await store(account);
-  base::log::info("{}: account {} is ready", errand.attempt.authority, account->url);
-  account_ = account;
+  co_await store(*registered);
+  account_ = std::move(*registered);
+  base::log::info("{}: account {} is ready", errand.attempt.authority, account_->url);
   co_return account_;
 }
 

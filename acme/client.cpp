@@ -64,7 +64,7 @@ awaitable<Outcome<FetchResponse>> Client::read(AccountPtr account, std::string u
   co_return co_await transport_.post(std::move(message), errand);
 }
 
-awaitable<Outcome<Account>> Client::new_account(tls::PrivateKey key, const Errand& errand) {
+awaitable<Outcome<AccountPtr>> Client::new_account(tls::PrivateKey key, const Errand& errand) {
   const auto& authority = transport_.authority();
   const auto print = thumbprint(key);
   if (!print) co_return account_failure(print.error(), errand);
@@ -93,7 +93,7 @@ awaitable<Outcome<Account>> Client::new_account(tls::PrivateKey key, const Erran
     if (!usable_url(account.url, directory->new_account)) {
       co_return nonsense_failure("an account without its address", errand.attempt);
     }
-    co_return account;
+    co_return std::make_shared<const Account>(std::move(account));
   }
   co_return directory.error();
 }

@@ -496,7 +496,9 @@ Error failure_of(const Transfer& transfer, const FetchRequest& request) {
   const char* reason =
       transfer.reason[0] != '\0' ? transfer.reason.data() : curl_easy_strerror(transfer.code);
   // The certificate is what fails, and connecting is what may be repeated without harm.
-  const auto kind = kind_of(transfer.code);
+  auto kind = kind_of(transfer.code);
+  // curl's "unsupported protocol" is our address before sending, the server's HTTP/0.9 after it.
+  if (kind == ErrorKind::invalid && transfer.sendings > 0) kind = ErrorKind::protocol;
   const bool unsent = kind == ErrorKind::resolve || kind == ErrorKind::refused ||
                       (kind == ErrorKind::tls && transfer.sendings == 0);
   return Error(kind, Side::upstream, unsent ? Retry::always : Retry::never,
