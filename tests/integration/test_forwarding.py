@@ -79,14 +79,14 @@ def test_hop_by_hop_fields_of_a_response_are_dropped(proxy, origin, connect):
 
 
 @pytest.mark.parametrize("target", [
-    "/", "/a//b", "/%7Euser", "/a%20b", "/?", "/?a=b&c=%2F", "/..;/x", "/a;b=c", "/%E2%82%AC",
+    "/", "/a//b", "/%7Euser", "/a%20b", "/?", "/?a=b&c=%2F", "/a;b=c", "/%E2%82%AC",
     "/a/./b", "/a/b/../c", "/" + "x" * 4000, "/!$&'()*+,;=:@"])
 def test_the_target_passes_byte_for_byte(proxy, origin, connect, target):
     assert connect().get(target).status == 200
     assert origin.last().target == target
 
 
-@pytest.mark.parametrize("target", ["/..", "/../x", "/a/../../x", "/%2e%2e/x", "/a/%2e%2E/../x"])
+@pytest.mark.parametrize("target", ["/..", "/../x", "/..;/x", "/a/../../x", "/%2e%2e/x", "/a/%2e%2E/../x"])
 def test_a_path_above_the_root_is_refused(proxy, origin, connect, target):
     assert connect().get(target).status == 400
     assert origin.heads == []

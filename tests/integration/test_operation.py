@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import stat
 import threading
@@ -260,7 +261,10 @@ def test_privileges_are_dropped_after_binding(gatehouse, config, origin, connect
         if folder == pathlib.Path("/tmp"):
             break
         folder.chmod(0o755)
-    program = gatehouse(config.site(origin.address, server='user = "nobody"'))
+    folder = tmp_path / "owned"
+    folder.mkdir()
+    shutil.chown(folder, "nobody")  # the access log is opened, and reopened, by that user
+    program = gatehouse(config.site(origin.address, server='user = "nobody"'), folder=folder)
     assert connect().get().status == 200
     status = pathlib.Path(f"/proc/{program.process.pid}/status").read_text()
     uids = re.search(r"^Uid:\s+(.*)$", status, re.M).group(1).split()

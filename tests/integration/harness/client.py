@@ -1,5 +1,6 @@
 """A client that sends exactly the bytes it is given, and reads responses strictly."""
 
+import re
 import socket
 import ssl
 import time
@@ -223,16 +224,11 @@ class PausedHandshake:
         self.tls.write(request(target=target, host=host, fields=[("Connection", "close")]))
         self.sock.sendall(self.outgoing.read())
         data = b""
-        while True:
+        while not whole(data):
             try:
-                part = self.tls.read(65536)
-                if not part:
-                    break
-                data += part
+                data += self.tls.read(65536)
             except ssl.SSLWantReadError:
                 self.take()
-            except ssl.SSLError:
-                break
         head, _, body = data.partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), body
 
@@ -241,3 +237,10 @@ class PausedHandshake:
 
     def close(self):
         self.sock.close()
+
+
+def whole(data):
+    """Whether `data` is a whole response with a Content-Length."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    return bool(end) and len(body) >= int(length.group(1))

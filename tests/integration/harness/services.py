@@ -94,7 +94,7 @@ class FaultProxy:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def fault(self, mode, only=""):
-        """From the next request on; requests that hang are let go."""
+        """From the next request on; requests that hang go on by the new mode."""
         self.mode, self.only = mode, only
         if mode != "hang":
             self.released.set()
@@ -104,11 +104,10 @@ class FaultProxy:
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length) if length else None
         self.requests.append((time.monotonic(), handler.command, handler.path))
-        mode = self.mode if self.only in handler.path else "pass"
-        if mode == "hang":
+        if self.mode_for(handler.path) == "hang":
             self.released.wait(300)
-            handler.close_connection = True
-        elif mode == "refuse":
+        mode = self.mode_for(handler.path)
+        if mode == "refuse":
             handler.close_connection = True
         elif mode == "500":
             self.problem(handler, 500, "serverInternal", [])
@@ -117,6 +116,9 @@ class FaultProxy:
         else:
             self.forward(handler, body)
             self.note_order(handler, body)
+
+    def mode_for(self, path):
+        return self.mode if self.only in path else "pass"
 
     def note_order(self, handler, body):
         """A new order's payload is signed, not secret: it tells the names."""
