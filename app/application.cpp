@@ -2,33 +2,18 @@
 
 #include <csignal>
 #include <cstdio>
-#include <optional>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/redirect_error.hpp>
-#include <boost/asio/signal_set.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
-#include "acme/manager.hpp"
-#include "acme/storage/file.hpp"
-#include "admin/api.hpp"
-#include "admin/server.hpp"
-#include "app/certificates.hpp"
+#include "app/application_state.hpp"
 #include "app/notify_systemd.hpp"
 #include "app/process.hpp"
 #include "app/start_report.hpp"
-#include "base/drop_privileges.hpp"
-#include "base/fetch.hpp"
-#include "base/log.hpp"
-#include "base/metrics.hpp"
-#include "proxy/access_log.hpp"
-#include "proxy/server.hpp"
-#include "tls/ticket_keys.hpp"
 
 namespace gatehouse::app {
 
@@ -44,81 +29,11 @@ namespace {
 /// A stop asked for through the admin interface waits this long, so that its answer gets out.
 constexpr std::chrono::milliseconds stop_answer_time{100};
 
-log::Settings log_settings(const config::Log& settings) {
-  log::Settings out;
-  out.level = static_cast<log::Level>(settings.level);
-  out.json = settings.json;
-  out.file = settings.file;
-  return out;
-}
-static_assert(static_cast<int>(config::LogLevel::error) == static_cast<int>(log::Level::error));
-
 }  // namespace
 
 config::LoadResult ConfigurationSource::load() const {
   return file.empty() ? config::load_text(text, name) : config::load(file);
 }
-
-// Members are in the order they are built in; the destructor takes them down in reverse.
-struct Application::State {
-  State(ConfigurationSource from, SnapshotPtr first);
-
-  Result<void> prepare();
-  Result<void> take_user();
-  Result<void> open_admin(const std::optional<base::Account>& account);
-  Result<void> open_storage();
-  Result<void> open_logs();
-
-  awaitable<void> start();
-  awaitable<Result<void>> start_serving();
-  awaitable<void> published();
-  awaitable<void> rotate_ticket_keys();
-
-  awaitable<void> watch_signals();
-  void on_signal(int number);
-  void reopen_logs();
-
-  awaitable<void> reload_on_signal();
-  awaitable<admin::ReloadProblems> reload();
-  awaitable<admin::ReloadProblems> try_reload();
-  void apply_logs();
-  void warn_of_fixed_settings(const config::Snapshot& next) const;
-
-  void stop_soon();
-  void begin_stop(std::string_view reason);
-  awaitable<void> drain();
-  void finish();
-
-  admin::ApiHooks api_hooks();
-  admin::ProgramStatus status() const;
-  std::vector<acme::CertificateStatus> certificate_status() const;
-
-  const ConfigurationSource source;
-  SnapshotPtr snapshot;
-  const std::chrono::system_clock::time_point started = std::chrono::system_clock::now();
-
-  asio::io_context control{1};
-  base::Metrics metrics;
-  proxy::AccessLog access_log;
-  base::Fetcher fetcher;
-  std::unique_ptr<acme::FileStorage> storage;
-  std::unique_ptr<acme::Http01> http01;
-  std::unique_ptr<acme::Manager> manager;
-  Certificates certificates;
-  proxy::Server server;
-  admin::Api api;
-  admin::Server admin_server;
-  asio::signal_set signals{control};
-  asio::steady_timer ticket_timer{control};
-  asio::steady_timer stop_timer{control};
-  tls::TicketKeysPtr ticket_keys = tls::TicketKeys::create();
-
-  std::optional<Error> failure;  // of the start
-  bool serving = false;
-  bool draining = false;
-  bool reloading = false;
-  bool reload_wanted = false;
-};
 
 Application::State::State(ConfigurationSource from, SnapshotPtr first)
     : source(std::move(from)),
@@ -282,93 +197,6 @@ void Application::State::on_signal(int number) {
     default:
       begin_stop(number == SIGTERM ? "SIGTERM" : "SIGINT");
   }
-}
-
-void Application::State::reopen_logs() {
-  for (const std::string& problem :
-       {log::configure(log_settings(snapshot->log)), access_log.reopen()})
-    if (!problem.empty()) log::error("{}", problem);
-  log::info("logs reopened");
-}
-
-// Signals that come during a reload amount to one more.
-awaitable<void> Application::State::reload_on_signal() {
-  if (reloading) {
-    reload_wanted = true;
-    co_return;
-  }
-  do {
-    reload_wanted = false;
-    co_await reload();
-  } while (reload_wanted && !draining);
-}
-
-awaitable<admin::ReloadProblems> Application::State::reload() {
-  admin::ReloadProblems problems;
-  if (!serving || draining || reloading) {
-    problems.push_back(reloading ? "a reload is under way; ask again when it is done"
-                                 : "gatehouse is starting or stopping");
-    co_return problems;
-  }
-  reloading = true;
-  notify_reloading();
-  try {
-    problems = co_await try_reload();
-  } catch (const std::exception& problem) {
-    problems.push_back(problem.what());
-  }
-  reloading = false;
-  if (!draining) notify_ready();
-  metrics.control().add(problems.empty() ? base::Metric::reloads : base::Metric::reload_failures);
-  for (const std::string& problem : problems) log::error("reload: {}", problem);
-  if (problems.empty()) {
-    log::info("reloaded: {} site{}", snapshot->sites.size(),
-              snapshot->sites.size() == 1 ? "" : "s");
-  } else {
-    log::error("reload refused: the running configuration stays");
-  }
-  co_return problems;
-}
-
-// Either everything is switched or nothing: what can fail comes first.
-awaitable<admin::ReloadProblems> Application::State::try_reload() {
-  admin::ReloadProblems problems;
-  config::LoadResult loaded = source.load();
-  for (const auto& diagnostic : loaded.diagnostics) problems.push_back(diagnostic.to_string());
-  if (!loaded.snapshot) co_return problems;
-  for (const Error& mistake : certificates.configure(loaded.snapshot))
-    problems.push_back(mistake.context);
-  if (!problems.empty()) co_return problems;
-  auto switched = co_await server.reload(loaded.snapshot);
-  if (!switched) {
-    problems.push_back(switched.error().context);
-    for (const Error& mistake : certificates.configure(snapshot))
-      problems.push_back(mistake.context);
-    co_return problems;
-  }
-  warn_of_fixed_settings(*loaded.snapshot);
-  snapshot = loaded.snapshot;
-  apply_logs();
-  auto managed = co_await manager->configure(snapshot);
-  if (!managed) log::error("certificates after the reload: {}", managed.error().context);
-  co_return problems;
-}
-
-void Application::State::apply_logs() {
-  for (const std::string& problem :
-       {log::configure(log_settings(snapshot->log)), access_log.configure(snapshot->log)})
-    if (!problem.empty()) log::error("{}; the one in use stays", problem);
-}
-
-void Application::State::warn_of_fixed_settings(const config::Snapshot& next) const {
-  const config::Server& before = snapshot->server;
-  const auto warn = [](bool changed, std::string_view key) {
-    if (changed) log::warn("server.{} changed: that takes effect at the next start", key);
-  };
-  warn(before.user != next.server.user, "user");
-  warn(before.storage != next.server.storage, "storage");
-  warn(before.admin != next.server.admin, "admin");
-  warn(before.admin_token != next.server.admin_token, "admin_token_file");
 }
 
 void Application::State::stop_soon() {

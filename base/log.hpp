@@ -31,11 +31,13 @@ void write(Level level, std::string_view text);
 
 template <class... A>
 void trace(fmt::format_string<A...> format, A&&... arguments) {
-  if (enabled(Level::trace)) write(Level::trace, fmt::format(format, std::forward<A>(arguments)...));
+  if (enabled(Level::trace))
+    write(Level::trace, fmt::format(format, std::forward<A>(arguments)...));
 }
 template <class... A>
 void debug(fmt::format_string<A...> format, A&&... arguments) {
-  if (enabled(Level::debug)) write(Level::debug, fmt::format(format, std::forward<A>(arguments)...));
+  if (enabled(Level::debug))
+    write(Level::debug, fmt::format(format, std::forward<A>(arguments)...));
 }
 template <class... A>
 void info(fmt::format_string<A...> format, A&&... arguments) {
@@ -47,7 +49,8 @@ void warn(fmt::format_string<A...> format, A&&... arguments) {
 }
 template <class... A>
 void error(fmt::format_string<A...> format, A&&... arguments) {
-  if (enabled(Level::error)) write(Level::error, fmt::format(format, std::forward<A>(arguments)...));
+  if (enabled(Level::error))
+    write(Level::error, fmt::format(format, std::forward<A>(arguments)...));
 }
 
 }  // namespace gatehouse::base::log
