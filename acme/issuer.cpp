@@ -148,7 +148,7 @@ struct Taken {
 
 Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Http01& http01, const base::Clock& clock,
                config::CertificateAuthority authority, const config::Acme& settings)
-    : state_(std::make_unique<State>(fetcher, storage, http01, clock, std::move(authority),
+    : state_(std::make_shared<State>(fetcher, storage, http01, clock, std::move(authority),
                                      settings)) {}
 
 Issuer::~Issuer() = default;
@@ -162,28 +162,30 @@ awaitable<void> Issuer::forget(std::string id) {
 }
 
 awaitable<bool> Issuer::probe() {
+  const auto state = state_;
   Errand errand;
-  errand.attempt.authority = state_->client.authority().name;
-  errand.deadline = state_->clock.monotonic() + probe_time_max;
-  const auto found = co_await state_->client.transport().refetch_directory(errand);
+  errand.attempt.authority = state->client.authority().name;
+  errand.deadline = state->clock.monotonic() + probe_time_max;
+  const auto found = co_await state->client.transport().refetch_directory(errand);
   co_return found.has_value();
 }
 
 awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
                                                        std::vector<std::string> names) {
+  const auto state = state_;
   Job job;
   job.id = std::move(id);
   job.names = normalized(names);
-  job.errand = state_->errand_for(job.names, obtain_time_max);
-  job.profile = state_->client.authority().profile;
+  job.errand = state->errand_for(job.names, obtain_time_max);
+  job.profile = state->client.authority().profile;
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
-  if (state_->running.contains(job.id)) {
+  if (state->running.contains(job.id)) {
     co_return internal_failure(job.errand, "this certificate is being obtained already");
   }
-  const Taken taken(state_->running, job.id);
-  co_return co_await state_->obtain(job);
+  const Taken taken(state->running, job.id);
+  co_return co_await state->obtain(job);
 }
 
 // ---------------------------------------------------------------- the flow

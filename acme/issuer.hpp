@@ -45,7 +45,7 @@ class Issuer {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;  // shared with running calls, which may be destroyed later
 };
 
 }  // namespace gatehouse::acme

@@ -21,7 +21,7 @@ std::string joined(const std::vector<std::string>& words) {
 
 }  // namespace
 
-Validation::Validation(Client& client, Http01& http01, const base::Clock& clock,
+Validation::Validation(Client& client, const Http01& http01, const base::Clock& clock,
                        const std::vector<std::string>& challenges, AccountPtr account,
                        const Errand& errand)
     : client_(client),

@@ -19,7 +19,7 @@ namespace gatehouse::acme {
 class Validation {
  public:
   /// The references outlive it. `challenges`: the types allowed, the preferred first.
-  Validation(Client& client, Http01& http01, const base::Clock& clock,
+  Validation(Client& client, const Http01& http01, const base::Clock& clock,
              const std::vector<std::string>& challenges, AccountPtr account, const Errand& errand);
   /// The answers stay a while (Http01::retire).
   ~Validation();
@@ -49,7 +49,7 @@ class Validation {
                     const std::string& address) const;
 
   Client& client_;
-  Http01& http01_;
+  Http01 http01_;  // a handle: retire() is due even if this outlives the owner
   const base::Clock& clock_;
   const std::vector<std::string>& allowed_;
   AccountPtr account_;

@@ -2,8 +2,11 @@
 // fetcher, the challenge table and a small HTTP-01 responder. Storage is outside, as the disk is.
 #pragma once
 
+#include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
@@ -19,45 +22,65 @@
 
 namespace gatehouse::test {
 
-/// Answers HTTP-01 from a table, on an io_context of the test's choice.
+/// Answers HTTP-01 from a table, on a thread of its own: it outlives the lives of the program.
 class ChallengeResponder {
  public:
-  explicit ChallengeResponder(boost::asio::io_context& control)
-      : server_(control, [this](const ScriptedRequest& request) { return answer(request); }) {}
+  ChallengeResponder()
+      : server_(control_, [this](const ScriptedRequest& request) { return answer(request); }),
+        thread_([this] { control_.run(); }) {}
+  ~ChallengeResponder() {
+    control_.stop();
+    thread_.join();
+  }
 
-  acme::ChallengeTablePtr table = std::make_shared<acme::ChallengeTable>();
-  int answered = 0;
+  void publish(acme::ChallengeTablePtr table) {
+    const std::lock_guard lock(mutex_);
+    table_ = std::move(table);
+  }
+  /// From now on: 0 as it should be, else a status and a body that are wrong.
+  void mislead(int status) { misleading_status_ = status; }
 
+  int answered() const { return answered_; }
   uint16_t port() const { return server_.port(); }
 
  private:
   ScriptedReply answer(const ScriptedRequest& request) {
-    ScriptedReply reply;
     const size_t from = request.head.find("Host: ") + 6;
-    const std::string host =
-        request.head.substr(from, request.head.find_first_of(":\r", from) - from);
-    const auto* body = acme::answer_challenge(*table, host, request.target);
+    const size_t end = request.head.find_first_of(":\r", from);
+    const std::lock_guard lock(mutex_);
+    const auto* body =
+        acme::answer_challenge(*table_, request.head.substr(from, end - from), request.target);
+    ScriptedReply reply;
     reply.status = body == nullptr ? 404 : 200;
-    if (body != nullptr) ++answered;
     if (body != nullptr) reply.body = *body;
+    if (body != nullptr) ++answered_;
+    if (misleading_status_ != 0) {
+      reply.status = misleading_status_;
+      reply.body = "another server";
+    }
     return reply;
   }
 
+  boost::asio::io_context control_;
+  std::mutex mutex_;
+  acme::ChallengeTablePtr table_ = std::make_shared<acme::ChallengeTable>();
+  std::atomic<int> answered_ = 0;
+  std::atomic<int> misleading_status_ = 0;
   ScriptedServer server_;
+  std::thread thread_;
 };
 
-/// One life of the program: dies with the object, storage and CA live on.
+/// One life of the program: dies with the object, at whatever point it was; storage and CA live on.
 class Life {
  public:
-  Life(boost::asio::io_context& io, MemoryStorage& storage, ChallengeResponder& responder,
+  Life(MemoryStorage& storage, ChallengeResponder& responder,
        config::CertificateAuthority authority, config::Acme acme_settings = {})
-      : control(io),
-        settings(std::move(acme_settings)),
-        fetcher(io),
-        http01(io,
-               [&io, &responder](acme::ChallengeTablePtr table, std::function<void()> done) {
-                 responder.table = std::move(table);
-                 boost::asio::post(io, std::move(done));
+      : settings(std::move(acme_settings)),
+        fetcher(control),
+        http01(control,
+               [this, &responder](acme::ChallengeTablePtr table, std::function<void()> done) {
+                 responder.publish(std::move(table));
+                 boost::asio::post(control, std::move(done));
                }),
         issuer(fetcher, storage, http01, base::real_clock(), std::move(authority), settings) {}
 
@@ -66,7 +89,7 @@ class Life {
     return await(control, issuer.obtain(id, names));
   }
 
-  boost::asio::io_context& control;
+  boost::asio::io_context control;
   config::Acme settings;
   base::Fetcher fetcher;
   acme::Http01 http01;
