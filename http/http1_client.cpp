@@ -148,9 +148,10 @@ Poll Http1Client::take_head(size_t length) {
     return Poll::ready;
   }
   keep_alive_ = response_->keep_alive;
-  if (const Field* field = response_->find(FieldId::keep_alive)) {
-    const auto limit = keep_alive_timeout(field->value);
+  for (const Field& field : response_->fields) {
+    if (field.id != FieldId::keep_alive) continue;
     // A second less than it says: its FIN must not cross the next request.
+    const auto limit = keep_alive_timeout(field.value);
     if (limit) idle_limit_ = std::min(settings_.idle_timeout, *limit - std::chrono::seconds(1));
   }
   body_remaining_ = response_->content_length;

@@ -1,0 +1,232 @@
+#include "http/http1_client.hpp"
+
+#include <memory>
+
+#include <catch2/catch.hpp>
+
+#include "tests/support/stage.hpp"
+
+namespace gatehouse::http {
+
+namespace {
+
+using std::chrono::milliseconds;
+using test::SocketPair;
+using test::Stage;
+
+Http1Client::Settings settings() {
+  Http1Client::Settings s;
+  s.response_timeout = s.body_timeout = s.idle_timeout = std::chrono::seconds(30);
+  return s;
+}
+
+struct Scene {
+  explicit Scene(Http1Client::Settings s = settings())
+      : client(std::make_unique<Http1Client>(stage.reactor, s)) {
+    REQUIRE(client->stream().open(pair.ours));
+    request.method = Method::get;
+    request.method_text = "GET";
+    request.target = "/";
+  }
+  ~Scene() { client->stream().close(); }
+  Stage stage;
+  SocketPair pair;
+  RequestHead request;
+  std::unique_ptr<Http1Client> client;
+  std::string log;
+  bool ended = false;
+};
+
+base::Task<void> read_body(Scene& scene) {
+  std::string body;
+  for (;;) {
+    auto reading = scene.client->read_body();
+    const bool read = co_await reading;
+    if (!read) {
+      scene.log += " body failed after " + body;
+      co_return;
+    }
+    const BodyChunk chunk = scene.client->chunk();
+    body += chunk.bytes;
+    if (!chunk.last) continue;
+    scene.log += " body=" + body;
+    if (chunk.trailers != nullptr) {
+      for (const auto& [name, value] : *chunk.trailers) scene.log += " " + name + "=" + value;
+    }
+    co_return;
+  }
+}
+
+base::Task<void> request(Scene& scene) {
+  BodyChunk none;
+  none.last = true;
+  scene.client->write_head(scene.request, "origin.test", none);
+  for (;;) {
+    auto reading = scene.client->read_head();
+    const bool come = co_await reading;
+    if (!come) {
+      scene.log += "failed: " + std::string(base::name(scene.client->error().kind));
+      break;
+    }
+    scene.log += std::to_string(scene.client->response().status);
+    if (scene.client->response().status < 200) {
+      scene.log += " ";
+      continue;
+    }
+    auto body = read_body(scene);
+    co_await body;
+    break;
+  }
+  if (scene.client->reusable()) scene.log += " reusable";
+  scene.ended = true;
+}
+
+std::string understood(const std::string& response, bool split, bool finish,
+                       Method method = Method::get) {
+  Scene scene;
+  scene.request.method = method;
+  base::spawn(request(scene));
+  scene.pair.receive();
+  if (split) {
+    for (const char& byte : response) {
+      scene.pair.send({&byte, 1});
+      scene.stage.settle();
+      if (scene.ended) break;
+    }
+  } else {
+    scene.pair.send(response);
+  }
+  if (finish) scene.pair.finish();
+  scene.stage.until([&] { return scene.ended; });
+  return scene.log;
+}
+
+}  // namespace
+
+TEST_CASE("responses are understood the same, whole and split at every byte") {
+  const struct {
+    std::string input, log;
+    bool finish = false;
+    Method method = Method::get;
+  } cases[] = {
+      {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "200 body=hello reusable"},
+      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+       "200 body=hello X-Sum=1 reusable"},
+      {"HTTP/1.1 204 No Content\r\n\r\n", "204 body= reusable"},
+      {"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "304 body= reusable"},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "200 body= reusable", false, Method::head},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200 body= reusable"},
+      {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+       "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+       "100 103 200 body=x reusable"},
+      {"HTTP/1.1 200 OK\r\n\r\nuntil the end", "200 body=until the end", true},
+      {"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", "200 body=x"},
+      {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx", "200 body=x"},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", "200 body failed after short", true},
+      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "200 body failed after hel",
+       true},
+      {"HTTP/1.1 101 Switching Protocols\r\n\r\n", "failed: protocol"},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+       "failed: protocol"},
+      {"SSH-2.0-OpenSSH\r\n\r\n", "failed: protocol"},
+      {"", "failed: closed", true},
+      {"HTTP/1.1 200", "failed: closed", true},
+  };
+  for (const auto& each : cases) {
+    INFO(each.input);
+    CHECK(understood(each.input, false, each.finish, each.method) == each.log);
+    CHECK(understood(each.input, true, each.finish, each.method) == each.log);
+  }
+}
+
+TEST_CASE("bytes after the response make the connection useless") {
+  const std::string log = understood(
+      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+      false, false);
+  CHECK(log == "200 body=x");
+}
+
+TEST_CASE("a flood of interim responses is cut off") {
+  std::string flood;
+  for (size_t i = 0; i < Http1Client::interim_responses_max + 1; ++i) {
+    flood += "HTTP/1.1 103 Early Hints\r\n\r\n";
+  }
+  const std::string log = understood(flood, false, false);
+  CHECK(log.ends_with("failed: limit"));
+}
+
+TEST_CASE("a silent origin is a timeout, and so is one that stalls in the body") {
+  auto quick = settings();
+  quick.response_timeout = quick.body_timeout = milliseconds(200);
+  for (const std::string begin : {"", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"}) {
+    Scene scene(quick);
+    base::spawn(request(scene));
+    if (!begin.empty()) scene.pair.send(begin);
+    scene.stage.until([&] { return scene.ended; });
+    CHECK(scene.client->error().kind == base::ErrorKind::timeout);
+  }
+}
+
+namespace {
+
+struct Keeping final : Http1Client::Keeper {
+  void on_idle_lost(Http1Client&) override { lost = true; }
+  bool lost = false;
+};
+
+}  // namespace
+
+TEST_CASE("an idle connection that the origin closes is lost, and one with stray bytes not woken") {
+  const bool stray = GENERATE(false, true);
+  Scene scene;
+  base::spawn(request(scene));
+  scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  scene.stage.until([&] { return scene.ended; });
+  REQUIRE(scene.client->reusable());
+  Keeping keeping;
+  scene.client->rest(keeping);
+  if (stray) {
+    scene.pair.send("HTTP/1.1 200 OK\r\n");
+    scene.stage.settle();
+    CHECK_FALSE(scene.client->wake(settings()));
+  } else {
+    scene.pair.close_theirs();
+    scene.stage.until([&] { return keeping.lost; });
+    CHECK(keeping.lost);
+  }
+}
+
+TEST_CASE("an idle connection is given up before the origin's keep-alive runs out") {
+  Scene scene;
+  base::spawn(request(scene));
+  scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: timeout=2\r\n\r\n");
+  scene.stage.until([&] { return scene.ended; });
+  Keeping keeping;
+  scene.client->rest(keeping);
+  scene.stage.until([&] { return keeping.lost; }, std::chrono::seconds(10));
+  CHECK(keeping.lost);
+}
+
+TEST_CASE("a reused connection that ends without an answer may be retried, a new one may not") {
+  Scene scene;
+  base::spawn(request(scene));
+  scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  scene.stage.until([&] { return scene.ended; });
+  Keeping keeping;
+  scene.client->rest(keeping);
+  REQUIRE(scene.client->wake(settings()));
+  CHECK(scene.client->reused());
+  scene.ended = false;
+  scene.log.clear();
+  base::spawn(request(scene));
+  scene.pair.close_theirs();
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.client->error().retry == base::Retry::if_reused);
+  Scene fresh;
+  base::spawn(request(fresh));
+  fresh.pair.close_theirs();
+  fresh.stage.until([&] { return fresh.ended; });
+  CHECK(fresh.client->error().retry == base::Retry::never);
+}
+
+}  // namespace gatehouse::http
