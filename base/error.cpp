@@ -10,21 +10,36 @@ namespace gatehouse::base {
 
 std::string_view name(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::closed: return "closed";
-    case ErrorKind::reset: return "reset";
-    case ErrorKind::refused: return "refused";
-    case ErrorKind::timeout: return "timeout";
-    case ErrorKind::resolve: return "resolve";
-    case ErrorKind::tls: return "tls";
-    case ErrorKind::protocol: return "protocol";
-    case ErrorKind::limit: return "limit";
-    case ErrorKind::cancelled: return "cancelled";
-    case ErrorKind::invalid: return "invalid";
-    case ErrorKind::not_found: return "not_found";
-    case ErrorKind::denied: return "denied";
-    case ErrorKind::corrupt: return "corrupt";
-    case ErrorKind::io: return "io";
-    case ErrorKind::unavailable: return "unavailable";
+    case ErrorKind::closed:
+      return "closed";
+    case ErrorKind::reset:
+      return "reset";
+    case ErrorKind::refused:
+      return "refused";
+    case ErrorKind::timeout:
+      return "timeout";
+    case ErrorKind::resolve:
+      return "resolve";
+    case ErrorKind::tls:
+      return "tls";
+    case ErrorKind::protocol:
+      return "protocol";
+    case ErrorKind::limit:
+      return "limit";
+    case ErrorKind::cancelled:
+      return "cancelled";
+    case ErrorKind::invalid:
+      return "invalid";
+    case ErrorKind::not_found:
+      return "not_found";
+    case ErrorKind::denied:
+      return "denied";
+    case ErrorKind::corrupt:
+      return "corrupt";
+    case ErrorKind::io:
+      return "io";
+    case ErrorKind::unavailable:
+      return "unavailable";
   }
   return "unknown";
 }
@@ -33,14 +48,20 @@ namespace {
 
 ErrorKind kind_of(int code) {
   switch (code) {
-    case ECONNREFUSED: return ErrorKind::refused;
+    case ECONNREFUSED:
+      return ErrorKind::refused;
     case ECONNRESET:
-    case EPIPE: return ErrorKind::reset;
-    case ETIMEDOUT: return ErrorKind::timeout;
-    case ENOENT: return ErrorKind::not_found;
+    case EPIPE:
+      return ErrorKind::reset;
+    case ETIMEDOUT:
+      return ErrorKind::timeout;
+    case ENOENT:
+      return ErrorKind::not_found;
     case EACCES:
-    case EPERM: return ErrorKind::denied;
-    default: return ErrorKind::io;
+    case EPERM:
+      return ErrorKind::denied;
+    default:
+      return ErrorKind::io;
   }
 }
 

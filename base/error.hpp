@@ -13,16 +13,16 @@
 namespace gatehouse::base {
 
 enum class ErrorKind : uint8_t {
-  closed,       // the peer ended the connection in an orderly way, too early
-  reset,        // the connection broke
-  refused,      // nobody listens there
-  timeout,      // a named wait ran out
-  resolve,      // a name has no address
-  tls,          // handshake or verification failed
-  protocol,     // the peer broke the protocol's rules
-  limit,        // a named limit was reached
-  cancelled,    // we stopped it
-  invalid,      // input that makes no sense
+  closed,     // the peer ended the connection in an orderly way, too early
+  reset,      // the connection broke
+  refused,    // nobody listens there
+  timeout,    // a named wait ran out
+  resolve,    // a name has no address
+  tls,        // handshake or verification failed
+  protocol,   // the peer broke the protocol's rules
+  limit,      // a named limit was reached
+  cancelled,  // we stopped it
+  invalid,    // input that makes no sense
   not_found,
   denied,
   corrupt,      // stored data that fails its checks
@@ -47,7 +47,8 @@ struct Error {
   std::string context;  // a sentence for a person: names the thing and what happened
 
   Error() = default;
-  Error(ErrorKind k, std::string text, int code = 0) : kind(k), cause(code), context(std::move(text)) {}
+  Error(ErrorKind k, std::string text, int code = 0)
+      : kind(k), cause(code), context(std::move(text)) {}
   Error(ErrorKind k, Side s, Retry r, std::string text, int code = 0)
       : kind(k), side(s), retry(r), cause(code), context(std::move(text)) {}
 };
@@ -68,7 +69,7 @@ Error from_errno(int code, std::string context);
 }  // namespace gatehouse::base
 
 /// Our own bug, checked in every build: stops the program rather than going on with broken state.
-#define ASSERT(expression)   \
+#define ASSERT(expression)       \
   (static_cast<bool>(expression) \
        ? void(0)                 \
        : ::gatehouse::base::assertion_failed(#expression, __FILE__, __LINE__))
