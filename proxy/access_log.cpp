@@ -135,7 +135,9 @@ void AccessLog::State::run() {
   for (;;) {
     const bool last_round = stopping.load();
     pollfd waiting{wake, POLLIN, 0};
-    const int interval = last_round ? 0 : static_cast<int>(write_interval.count());
+    // With the log off nobody queues: sleeps until configure() or the end calls.
+    const int idle = mode.load() == 0 ? -1 : static_cast<int>(write_interval.count());
+    const int interval = last_round ? 0 : idle;
     if (::poll(&waiting, 1, interval) > 0) {
       eventfd_t ignored;
       ::eventfd_read(wake, &ignored);
@@ -215,7 +217,8 @@ std::string AccessLog::configure(const config::Log& settings) {
     const std::lock_guard lock(state_->mutex);
     state_->sink.swap(opened);
   }
-  state_->mode.store(mode, std::memory_order_relaxed);
+  state_->mode.store(mode);
+  ::eventfd_write(state_->wake, 1);
   return {};
 }
 
