@@ -10,6 +10,8 @@ import threading
 import time
 import urllib.parse
 
+from harness.wait import until
+
 
 class ThreadingServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
@@ -92,6 +94,11 @@ class FaultProxy:
         self.port = self.server.server_address[1]
         self.directory = f"https://127.0.0.1:{self.port}/dir"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def wait_request(self, word, since):
+        """Until a request whose path has `word` in it comes after the first `since` ones."""
+        until(lambda: any(word in path for _, _, path in self.requests[since:]),
+              f"a request for {word} at the CA")
 
     def fault(self, mode, only=""):
         """From the next request on; requests that hang go on by the new mode."""
