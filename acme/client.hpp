@@ -56,7 +56,8 @@ class Client {
   const config::CertificateAuthority& authority() const { return transport_.authority(); }
 
   /// newAccount for a key: makes the account, or finds the one the key already has (section 7.3.1).
-  boost::asio::awaitable<Outcome<AccountPtr>> new_account(tls::PrivateKey key, const Errand& errand);
+  boost::asio::awaitable<Outcome<AccountPtr>> new_account(tls::PrivateKey key,
+                                                          const Errand& errand);
 
   boost::asio::awaitable<Outcome<Reply<OrderObject>>> new_order(AccountPtr account,
                                                                 std::vector<std::string> names,

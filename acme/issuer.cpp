@@ -12,6 +12,7 @@
 #include "acme/client.hpp"
 #include "acme/journal.hpp"
 #include "acme/key_maker.hpp"
+#include "acme/order_search.hpp"
 #include "acme/patience.hpp"
 #include "acme/validation.hpp"
 #include "base/log.hpp"
@@ -29,10 +30,6 @@ constexpr size_t names_max = 100;
 constexpr std::chrono::seconds date_skew_max{3600};
 /// Further beginnings of one obtain(), each after something was found gone at the CA.
 constexpr int fresh_starts_max = 4;
-/// How much of an account's list is read in search of one order, newest first.
-constexpr int order_pages_max = 200;
-constexpr size_t orders_read_max = 200;
-
 /// Something the CA has lost or no longer offers: begin again without it, once each.
 enum class Loss : uint8_t { none, order, account, profile };
 
@@ -74,13 +71,6 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
   return a == b;
 }
 
-/// The CA answered, and its answer means that the resource is not ours or not there.
-bool means_gone(const Failure& failure) {
-  return failure.status >= 400 && failure.status < 500 && failure.status != 408 &&
-         failure.status != 429 && failure.type != "badNonce" &&
-         failure.type != "accountDoesNotExist";
-}
-
 /// The CA answered, and its answer means that no order was made.
 bool means_refused(const Failure& failure) {
   return failure.status >= 400 && failure.status < 500 && failure.kind != FailureClass::transport;
@@ -117,8 +107,7 @@ struct Issuer::State {
   awaitable<Outcome<tls::CertificatePtr>> attempt(Job& job);
   awaitable<Outcome<OrderObject>> begin(Job& job);
   awaitable<Outcome<OrderObject>> reread(Job& job);
-  awaitable<Outcome<OrderObject>> search(Job& job);
-  awaitable<Outcome<std::vector<std::string>>> listed_orders(Job& job);
+  awaitable<Outcome<bool>> search(Job& job, OrderObject& order);
   awaitable<Outcome<void>> intend(Job& job);
   awaitable<Outcome<OrderObject>> place(Job& job);
   awaitable<void> journal_order(Job& job, std::string url);
@@ -289,9 +278,10 @@ awaitable<Outcome<OrderObject>> Issuer::State::begin(Job& job) {
   const auto intended = co_await intend(job);
   if (!intended) co_return intended.error();
   if (searching && !job.account->orders.empty()) {
-    auto found = co_await search(job);
+    OrderObject earlier;
+    const auto found = co_await search(job, earlier);
     if (!found) co_return found.error();
-    if (!job.entry->order.empty()) co_return std::move(*found);
+    if (*found) co_return earlier;
   }
   co_return co_await place(job);
 }
@@ -374,45 +364,23 @@ awaitable<void> Issuer::State::journal_order(Job& job, std::string url) {
 
 // ---------------------------------------------------------------- an order whose URL was lost
 
-/// Looks for the order among those of the account; found: it is in job.entry from now on.
-awaitable<Outcome<OrderObject>> Issuer::State::search(Job& job) {
-  const auto urls = co_await listed_orders(job);
-  if (!urls) {
-    if (urls.error().type == "accountDoesNotExist") job.loss = Loss::account;
-    co_return urls.error();
+/// Looks for the order among those of the account; true: it is in job.entry from now on.
+awaitable<Outcome<bool>> Issuer::State::search(Job& job, OrderObject& order) {
+  const std::function<bool(const std::string&)> available = [this](const std::string& url) {
+    return !orders_taken.contains(url);
+  };
+  auto found =
+      co_await find_open_order(client, job.account, job.names, clock.wall(), available, job.errand);
+  if (!found) {
+    if (found.error().type == "accountDoesNotExist") job.loss = Loss::account;
+    co_return found.error();
   }
-  size_t read = 0;
-  for (auto url = urls->rbegin(); url != urls->rend() && read < orders_read_max; ++url) {
-    if (orders_taken.contains(*url)) continue;
-    ++read;
-    auto reply = co_await client.order(job.account, *url, job.errand);
-    if (!reply && !means_gone(reply.error())) co_return reply.error();
-    if (!reply) continue;
-    // Only open ones: our key has not been sent yet, so a finalized one is somebody else's.
-    OrderObject& order = reply->value;
-    const bool open = order.status == OrderStatus::pending || order.status == OrderStatus::ready;
-    const bool expired = order.expires && *order.expires <= clock.wall();
-    if (!open || expired || !is_for(order, job.names) || orders_taken.contains(*url)) continue;
-    base::log::info("{}: found the order that was interrupted", job.errand.attempt.names);
-    job.resumed = true;
-    co_await journal_order(job, *url);
-    co_return std::move(order);
-  }
-  co_return OrderObject();
-}
-
-awaitable<Outcome<std::vector<std::string>>> Issuer::State::listed_orders(Job& job) {
-  std::vector<std::string> urls;
-  std::string next = job.account->orders;
-  for (int pages = 0; pages < order_pages_max && !next.empty(); ++pages) {
-    auto page = co_await client.orders(job.account, next, job.errand);
-    // A CA that names a list but does not keep it is as one without.
-    if (!page && means_gone(page.error())) break;
-    if (!page) co_return page.error();
-    urls.insert(urls.end(), page->orders.begin(), page->orders.end());
-    next = page->next == next ? std::string() : page->next;
-  }
-  co_return urls;
+  if (!*found) co_return false;
+  base::log::info("{}: found the order that was interrupted", job.errand.attempt.names);
+  job.resumed = true;
+  order = std::move((*found)->order);
+  co_await journal_order(job, (*found)->url);
+  co_return true;
 }
 
 // ---------------------------------------------------------------- from ready to the certificate

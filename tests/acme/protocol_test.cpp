@@ -99,7 +99,8 @@ TEST_CASE("orders that make no sense are refused") {
       R"("finalize":"https://e/f"})",
       R"({"status":"pending","identifiers":[],"authorizations":[],"finalize":"https://e/f"})",
       R"({"status":"pending","identifiers":[1],"authorizations":[],"finalize":"https://e/f"})",
-      R"({"status":"pending","identifiers":{"type":"dns"},"authorizations":[],"finalize":"https://e/f"})",
+      R"({"status":"pending","identifiers":{"type":"dns"},)"
+      R"("authorizations":[],"finalize":"https://e/f"})",
       R"({"status":"pending","identifiers":[{"type":"dns","value":""}],"authorizations":[],)"
       R"("finalize":"https://e/f"})",
       R"({"status":"pending","identifiers":[{"type":"dns","value":"a"}],"authorizations":"x",)"

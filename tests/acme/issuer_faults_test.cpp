@@ -1,0 +1,312 @@
+// The issuer against a CA of scripted answers: what a real one cannot be made to do.
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include <boost/json/parse.hpp>
+#include <boost/json/value.hpp>
+#include <catch2/catch.hpp>
+#include <fmt/format.h>
+
+#include "base/encoding.hpp"
+#include "tests/acme/certification.hpp"
+
+namespace gatehouse::test {
+
+namespace {
+
+using acme::FailureClass;
+using Catch::Contains;
+using Fault = ScriptedReply::Fault;
+
+/// Every step succeeds up to finalize, which answers 500, unless a script says otherwise.
+struct ScriptedCa {
+  ScriptedCa() {
+    authority.name = "scripted";
+    authority.directory = server.url("/dir");
+  }
+
+  std::unique_ptr<Life> live() {
+    return std::make_unique<Life>(storage, responder, authority, settings);
+  }
+
+  ScriptedReply answer(const ScriptedRequest& request) {
+    const std::lock_guard lock(mutex);
+    requests.push_back(request);
+    ScriptedReply reply;
+    std::optional<ScriptedReply> scripted;
+    const auto script = scripts.find(request.target);
+    if (script != scripts.end()) scripted = script->second(request);
+    reply = scripted ? *scripted : usual(request.target);
+    reply.fields.emplace_back("Replay-Nonce", fmt::format("nonce-{}", requests.size()));
+    return reply;
+  }
+
+  ScriptedReply usual(const std::string& target) {
+    const std::string base = server.url("");
+    ScriptedReply reply;
+    if (target == "/dir") {
+      reply.body = fmt::format(
+          R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account","newOrder":"{0}/order"}})", base);
+    } else if (target == "/account") {
+      reply.fields = {{"Location", base + "/acct/1"}};
+      reply.body = fmt::format(R"({{"status":"valid","orders":"{}/orders"}})", base);
+    } else if (target == "/order" || target == "/order/1") {
+      reply.fields = {{"Location", base + "/order/1"}};
+      reply.body = order("ready");
+    } else if (target == "/orders") {
+      reply.body = fmt::format(R"({{"orders":["{}/order/1"]}})", base);
+    } else if (target == "/finalize") {
+      reply = problem(500, "serverInternal");
+    }
+    return reply;
+  }
+
+  std::string order(const std::string& status, const std::string& more = "") const {
+    return fmt::format(R"({{"status":"{1}","identifiers":[{{"type":"dns","value":"a.example"}}],)"
+                       R"("authorizations":["{0}/authz"],"finalize":"{0}/finalize"{2}}})",
+                       server.url(""), status, more);
+  }
+
+  static ScriptedReply problem(int status, const std::string& type) {
+    ScriptedReply reply;
+    reply.status = status;
+    reply.body = fmt::format(R"({{"type":"urn:ietf:params:acme:error:{}","detail":"why"}})", type);
+    return reply;
+  }
+
+  size_t count(const std::string& target) {
+    const std::lock_guard lock(mutex);
+    size_t found = 0;
+    for (const auto& request : requests) found += request.target == target ? 1 : 0;
+    return found;
+  }
+
+  /// The payload of the n-th message to a path.
+  std::string payload(const std::string& target, size_t n) {
+    const std::lock_guard lock(mutex);
+    for (const auto& request : requests) {
+      if (request.target != target || n-- > 0) continue;
+      const auto jws = boost::json::parse(request.body);
+      return base::base64url_decode(jws.at("payload").as_string()).value();
+    }
+    return {};
+  }
+
+  using Script = std::function<std::optional<ScriptedReply>(const ScriptedRequest&)>;
+
+  std::mutex mutex;
+  std::map<std::string, Script> scripts;
+  std::vector<ScriptedRequest> requests;
+  boost::asio::io_context control;
+  ScriptedServer server{control,
+                        [this](const ScriptedRequest& request) { return answer(request); }};
+  std::thread thread{[this] { control.run(); }};
+  ~ScriptedCa() {
+    control.stop();
+    thread.join();
+  }
+
+  ChallengeResponder responder;
+  MemoryStorage storage;
+  config::CertificateAuthority authority;
+  config::Acme settings;
+};
+
+}  // namespace
+
+TEST_CASE("an order whose answer was lost is found in the account's list, not placed again") {
+  ScriptedCa ca;
+  const auto fault = GENERATE(Fault::cut_off, Fault::raw);
+  ca.scripts["/order"] = [fault](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.fault = fault;
+    reply.bytes = "HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{\"status\":";
+    return reply;
+  };
+  auto life = ca.live();
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/order") == 1);
+  if (GENERATE(true, false)) life = ca.live();  // whether or not the program died meanwhile
+  const auto outcome = life->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK_THAT(outcome.error().sentence, Contains("why"));
+  CHECK(ca.count("/order") == 1);
+  CHECK(ca.count("/finalize") == 1);
+  CHECK(life->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/orders") == 1);
+  CHECK(ca.count("/order") == 1);
+}
+
+TEST_CASE("lists of orders that are broken, endless or somebody else's end in one new order") {
+  ScriptedCa ca;
+  int orders = 0;
+  ca.scripts["/order"] = [&](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+    if (++orders > 1) return std::nullopt;
+    ScriptedReply reply;
+    reply.fault = Fault::cut_off;
+    return reply;
+  };
+  const int kind = GENERATE(range(0, 5));
+  ca.scripts["/orders"] = [&, kind](const ScriptedRequest&) {
+    ScriptedReply reply;
+    switch (kind) {
+      case 0:
+        return ScriptedCa::problem(404, "malformed");
+      case 1:
+        reply.body = R"({"orders":[]})";
+        break;
+      case 2:  // a page that names itself as the next
+        reply.fields = {{"Link", "<" + ca.server.url("/orders") + ">;rel=\"next\""}};
+        reply.body = R"({"orders":[]})";
+        break;
+      case 3:
+        reply.body = fmt::format(R"({{"orders":["{}"]}})", ca.server.url("/gone"));
+        break;
+      default:
+        reply.body = fmt::format(R"({{"orders":["{}"]}})", ca.server.url("/foreign"));
+        break;
+    }
+    return reply;
+  };
+  ca.scripts["/gone"] = [](const ScriptedRequest&) {
+    return ScriptedCa::problem(404, "malformed");
+  };
+  ca.scripts["/foreign"] = [&](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = ca.order("pending");
+    reply.body.replace(reply.body.find("a.example"), 9, "b.example");
+    return reply;
+  };
+  auto life = ca.live();
+  CHECK(life->obtain("a", {"a.example"}).has_error());
+  CHECK(life->obtain("a", {"a.example"}).has_error());
+  CHECK(orders == 2);
+  CHECK(ca.count("/finalize") == 1);
+}
+
+TEST_CASE("a profile that the CA no longer has is left out, once") {
+  ScriptedCa ca;
+  ca.authority.profile = "shortlived";
+  ca.scripts["/order"] = [n = 0](const ScriptedRequest&) mutable -> std::optional<ScriptedReply> {
+    if (n++ == 0) return ScriptedCa::problem(400, "invalidProfile");
+    return std::nullopt;
+  };
+  CHECK(ca.live()->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.payload("/order", 0).find("shortlived") != std::string::npos);
+  CHECK(ca.payload("/order", 1).find("profile") == std::string::npos);
+  CHECK(ca.count("/finalize") == 1);
+}
+
+TEST_CASE("a forgotten account is registered once more, not again and again") {
+  ScriptedCa ca;
+  ca.scripts["/order"] = [](const ScriptedRequest&) {
+    return ScriptedCa::problem(400, "accountDoesNotExist");
+  };
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().kind == FailureClass::account);
+  CHECK(ca.count("/account") == 2);
+  CHECK(ca.count("/order") == 2);
+}
+
+TEST_CASE("a journalled order that died is replaced by exactly one") {
+  ScriptedCa ca;
+  REQUIRE(ca.live()->obtain("a", {"a.example"}).has_error());  // stopped at finalize
+  const int kind = GENERATE(range(0, 5));
+  ca.scripts["/order/1"] = [&, kind](const ScriptedRequest&) {
+    ScriptedReply reply;
+    switch (kind) {
+      case 0:
+        reply.body = ca.order("invalid");
+        break;
+      case 1:
+        reply.body = ca.order("pending", R"(,"expires":"2020-01-01T00:00:00Z")");
+        break;
+      case 2:
+        return ScriptedCa::problem(404, "malformed");
+      case 3:
+        return ScriptedCa::problem(403, "unauthorized");
+      default:
+        return ScriptedCa::problem(410, "malformed");
+    }
+    return reply;
+  };
+  CHECK(ca.live()->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/order") == 2);
+  CHECK(ca.count("/finalize") == 2);
+}
+
+TEST_CASE("trouble while the order is read keeps the journal, and nothing is ordered") {
+  ScriptedCa ca;
+  REQUIRE(ca.live()->obtain("a", {"a.example"}).has_error());
+  ca.scripts["/order/1"] = [kind = GENERATE(500, 429, 0)](const ScriptedRequest&) {
+    if (kind != 0) return ScriptedCa::problem(kind, kind == 429 ? "rateLimited" : "serverInternal");
+    ScriptedReply reply;
+    reply.body = "nonsense";
+    return reply;
+  };
+  CHECK(ca.live()->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/order") == 1);
+  CHECK(ca.storage.files.contains("orders/a/order.json"));
+}
+
+TEST_CASE("orders the CA refuses are forgotten, so that nothing is searched for next time") {
+  ScriptedCa ca;
+  const auto [status, type, kind] = GENERATE(table<int, std::string, FailureClass>({
+      {400, "rejectedIdentifier", FailureClass::policy},
+      {429, "rateLimited", FailureClass::rate_limit},
+      {403, "userActionRequired", FailureClass::account},
+      {403, "caa", FailureClass::validation},
+  }));
+  const int code = status;
+  const std::string word = type;
+  ca.scripts["/order"] = [=](const ScriptedRequest&) { return ScriptedCa::problem(code, word); };
+  auto life = ca.live();
+  const auto outcome = life->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().kind == kind);
+  CHECK_FALSE(ca.storage.files.contains("orders/a/order.json"));
+  CHECK(life->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/orders") == 0);
+}
+
+TEST_CASE("a certificate that is none, or not ours, is refused") {
+  ScriptedCa ca;
+  const auto stranger = tls::make_self_signed({"a.example"}, std::chrono::hours(24));
+  REQUIRE(stranger.has_value());
+  ca.scripts["/finalize"] = [&](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = ca.order("valid", fmt::format(R"(,"certificate":"{}")", ca.server.url("/cert")));
+    return reply;
+  };
+  ca.scripts["/cert"] = [body = GENERATE_COPY(as<std::string>{}, "", "nonsense",
+                                              (*stranger)->chain_pem())](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = body;
+    return reply;
+  };
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().kind == FailureClass::transport);
+  CHECK_THAT(outcome.error().sentence, Contains("a.example") && Contains("scripted"));
+  CHECK_FALSE(ca.storage.files.contains("orders/a/order.json"));
+}
+
+TEST_CASE("an order for other names than asked for is not touched") {
+  ScriptedCa ca;
+  ca.scripts["/order"] = [&](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.fields = {{"Location", ca.server.url("/order/1")}};
+    reply.body = ca.order("pending");
+    reply.body.replace(reply.body.find("a.example"), 9, "b.example");
+    return reply;
+  };
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK_THAT(outcome.error().sentence, Contains("other names"));
+  CHECK(ca.count("/authz") == 0);
+}
+
+}  // namespace gatehouse::test
