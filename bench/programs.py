@@ -6,20 +6,18 @@ import re
 import socket
 import string
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from ports import free_port  # noqa: E402
+
 PROXY_CPU, LOAD_CPU = "0", "1"
 START_SECONDS_MAX = 10
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Program:

@@ -19,7 +19,8 @@ import threading
 import time
 import urllib.parse
 
-from local_ca import LocalCa, free_port
+from local_ca import LocalCa
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "examples" / "quickstart.toml"

@@ -15,7 +15,8 @@ from harness.client import Client, trusting, trusting_anything  # noqa: E402
 from harness.origin import Origin  # noqa: E402
 from harness.program import Gatehouse  # noqa: E402
 from harness.services import Ask, FaultProxy  # noqa: E402
-from local_ca import Authority, LocalCa, free_port  # noqa: E402
+from local_ca import Authority, LocalCa  # noqa: E402
+from ports import free_port  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_a_fault_gives_the_fallback_and_heals(faulty, faults, origin, mode):
     print(f"CA {mode}: first {seconds:.2f} s, then {min(times) * 1000:.1f} ms")
     assert sorted(times)[2] < within(0.02), times
 
-    faults.fault("pass")
+    faults.fault("pass", drop=True)
     begun = time.monotonic()
     until(lambda: is_trusted(faulty, "new.faults.test"), "a certificate after the CA recovered", 20)
     print(f"CA {mode}: certificate {time.monotonic() - begun:.1f} s after the recovery")
@@ -100,8 +100,9 @@ def test_a_configured_name_has_the_fallback_when_the_ca_is_dead_at_start(gatehou
         f'[[site]]\nhosts = ["dead.test"]\nupstream = "{origin.address}"\n'))
     program.https, program.root = config.https, ca.root()
     seconds, response, certificate = fallback_get(program, "dead.test")
-    assert certificate.issuer == certificate.subject and seconds < within(1)
+    assert certificate.issuer == certificate.subject and seconds < within(12.5)
     assert response.status in (200, 503)
+    assert fallback_get(program, "dead.test")[0] < within(0.05)
     faults.fault("pass")
     until(lambda: is_trusted(program, "dead.test"), "the certificate after the CA's return", 20)
 
@@ -117,7 +118,8 @@ def test_a_failure_is_a_sentence_with_the_name_and_the_ca(faulty, faults):
 
 def test_a_challenge_that_fails_names_the_way_out(gatehouse, config, ca, ask, origin, tmp_path):
     """The CA asks at a port where nobody listens."""
-    from local_ca import LocalCa, free_port
+    from local_ca import LocalCa
+    from ports import free_port
     elsewhere = LocalCa(tmp_path / "elsewhere", free_port()).start()
     try:
         program = gatehouse(config.acme(

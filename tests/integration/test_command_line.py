@@ -10,7 +10,7 @@ from harness.client import Client, trusting_anything
 from harness.limits import within
 from harness.program import BINARY, ROOT, command
 from harness.wait import until
-from local_ca import free_port
+from ports import free_port
 
 
 def write(folder, text):

@@ -127,7 +127,7 @@ def test_private_files_are_private(gatehouse, config, ca, text):
 
 
 def test_two_programs_never_share_a_storage(gatehouse, config, ca, text):
-    from local_ca import free_port
+    from ports import free_port
     first = gatehouse(text)
     other = text.replace(f":{config.http}", f":{free_port()}").replace(
         f":{config.https}", f":{free_port()}").replace("@FOLDER@", str(first.folder))

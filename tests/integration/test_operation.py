@@ -196,7 +196,7 @@ def test_a_reload_to_a_port_in_use_changes_nothing(gatehouse, config, origin, co
 
 
 def test_a_reload_opens_and_closes_listeners(gatehouse, config, origin, connect):
-    from local_ca import free_port
+    from ports import free_port
     program, extra = gatehouse(config.site(origin.address)), free_port()
     kept = connect()
     assert kept.get().status == 200

@@ -70,6 +70,7 @@ class FaultProxy:
 
     def __init__(self, ca):
         self.ca, self.mode, self.only, self.retry_after = ca, "pass", "", 2
+        self.drop = False
         self.requests = []
         self.ordered = []  # (name, when the CA's answer had been sent back)
         self.released = threading.Event()
@@ -100,9 +101,9 @@ class FaultProxy:
         until(lambda: any(word in path for _, _, path in self.requests[since:]),
               f"a request for {word} at the CA")
 
-    def fault(self, mode, only=""):
-        """From the next request on; requests that hang go on by the new mode."""
-        self.mode, self.only = mode, only
+    def fault(self, mode, only="", drop=False):
+        """From the next request on; requests that hang go on by the new mode, or are dropped."""
+        self.mode, self.only, self.drop = mode, only, drop
         if mode != "hang":
             self.released.set()
             self.released = threading.Event()
@@ -113,6 +114,9 @@ class FaultProxy:
         self.requests.append((time.monotonic(), handler.command, handler.path))
         if self.mode_for(handler.path) == "hang":
             self.released.wait(300)
+            if self.drop:
+                handler.close_connection = True
+                return
         mode = self.mode_for(handler.path)
         if mode == "refuse":
             handler.close_connection = True
@@ -143,7 +147,8 @@ class FaultProxy:
                                      ("Content-Length", str(len(text)))]:
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(text)
+        if handler.command != "HEAD":
+            handler.wfile.write(text)
 
     def forward(self, handler, body):
         context = ssl.create_default_context(cafile=str(self.ca.trust))
