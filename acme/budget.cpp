@@ -144,13 +144,11 @@ void AuthorityBudget::limited(const std::vector<std::string>& names, std::string
   };
   if (says("new orders")) {
     buckets.empty_until(orders_key, orders, until);
-  } else if (says("exact set") || says("duplicate")) {
-    buckets.empty_until(set_key(names), per_name_set, until);
-  } else if (says("certificates") && says("already issued")) {
+  } else if (says("certificates") && says("already issued") && !says("exact set")) {
     for (const auto& domain : domains_of(names))
       buckets.empty_until(domain_key(domain), per_domain, until);
   } else {
-    // "too many failed authorizations", or words we do not know: at least not this name.
+    // This exact set, "too many failed authorizations", or words we do not know: not this name.
     for (const auto& name : names) buckets.empty_until(failure_key(name), failures, until);
   }
 }

@@ -351,8 +351,7 @@ std::vector<CertificateStatus> Manager::State::status() const {
       status.serial = entry->certificate->serial();
       status.not_before = entry->certificate->not_before();
       status.not_after = entry->certificate->not_after();
-      status.renew_at = renewal_due({status.not_before, status.not_after},
-                                    snapshot->acme.renew_before, entry->id);
+      status.renew_at = entry->renew_at;
     }
     const bool blocked =
         entry->last.kind == FailureClass::policy || entry->last.kind == FailureClass::account;

@@ -140,9 +140,7 @@ void Manager::State::loaded(Entry& entry, Result<StoredCertificate> stored) {
   adopt(entry, stored->certificate, stored->note.authority);
   give_certificate(entry);
   if (!journalled || desks.empty()) return;
-  const auto due =
-      renewal_due(lifetime_of(*entry.certificate), snapshot->acme.renew_before, entry.id);
-  if (due > clock.wall()) {
+  if (entry.renew_at > clock.wall()) {
     // Left over from between the save and the end of the order.
     asio::co_spawn(control, forget(shared_from_this(), desks.front(), entry.id), asio::detached);
   } else {
@@ -319,12 +317,13 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, tls::Certificat
   entry.next_attempt = {};
   entry.reminders = 0;
   agenda.cancel(entry.retry);
+  // A clock far ahead makes even a new certificate look old.
+  entry.renewed_until = clock.wall() + lifetime_of(*certificate).length() / 10;
   adopt(entry, std::move(certificate), desk->settings.name);
-  const auto due =
-      renewal_due(lifetime_of(*entry.certificate), snapshot->acme.renew_before, entry.id);
   base::log::info("{}: certificate {} from {}, valid until {}, to be renewed {}", entry.name,
                   renewed ? "renewed" : "obtained", desk->settings.name,
-                  timestamp(entry.certificate->not_after()), spoken_time(due, clock.wall()));
+                  timestamp(entry.certificate->not_after()),
+                  spoken_time(entry.renew_at, clock.wall()));
   // Served before it is stored: the journal holds all that a restart needs to fetch it again.
   const std::string name = entry.name;
   give_certificate(entry);

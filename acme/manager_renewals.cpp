@@ -62,13 +62,14 @@ void Manager::State::unload(Entry& entry) {
   erase(std::string(entry.name));
 }
 
-void Manager::State::plan_renewal(const Entry& entry) {
+void Manager::State::plan_renewal(Entry& entry) {
   const auto due =
       renewal_due(lifetime_of(*entry.certificate), snapshot->acme.renew_before, entry.id);
+  entry.renew_at = std::max(due, entry.renewed_until);
   auto& planned = renewals[entry.name];
   agenda.cancel(planned);
-  planned = agenda.at_wall(due, [this, name = entry.name] { renewal_due_now(name); });
-  if (entry.on_demand()) visits.renew_at(entry.name, due, clock.wall());
+  planned = agenda.at_wall(entry.renew_at, [this, name = entry.name] { renewal_due_now(name); });
+  if (entry.on_demand()) visits.renew_at(entry.name, entry.renew_at, clock.wall());
 }
 
 void Manager::State::renewal_due_now(const std::string& name) {
@@ -90,6 +91,8 @@ void Manager::State::renewal_due_now(const std::string& name) {
     }
   }
   if (entry != nullptr) {
+    // The clock was set back, or a check came in between.
+    if (entry->certificate && entry->renew_at > clock.wall()) return plan_renewal(*entry);
     if (entry->certificate && !entry->ordering && entry->retry == 0 && !entry->awaits_ca)
       renew(*entry);
     return;

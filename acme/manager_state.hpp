@@ -77,6 +77,8 @@ struct Entry {
   std::map<std::string, base::WallClock::time_point> held;  // CA → not before (429)
   base::WallClock::time_point next_attempt{};
   Agenda::Id retry = 0;
+  base::WallClock::time_point renew_at{};
+  base::WallClock::time_point renewed_until{};  // a renewal never follows another at once
   Agenda::Id reminder = 0;
   unsigned reminders = 0;
 
@@ -163,7 +165,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void adopt(Entry& entry, tls::CertificatePtr certificate, std::string authority);
   void make_room();
   void unload(Entry& entry);
-  void plan_renewal(const Entry& entry);
+  void plan_renewal(Entry& entry);
   void renewal_due_now(const std::string& name);
   void renew(Entry& entry);
   void renew_permitted(const std::string& name, Answer answer);

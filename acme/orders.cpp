@@ -48,6 +48,7 @@ asio::awaitable<CertificateOutcome> guarded(std::shared_ptr<Orders> orders, std:
 }
 
 asio::awaitable<bool> guarded_probe(std::shared_ptr<Orders> orders) {
+  co_await asio::this_coro::throw_if_cancelled(false);
   try {
     const bool well = co_await orders->authority().probe();
     co_return well;
@@ -257,21 +258,28 @@ void Orders::probe() {
   if (probes_running_ >= probes_max) return probed(last_probe_, false);
   ++probes_running_;
   const uint64_t number = ++last_probe_;
-  agenda_.after(probe_patience, [this, number] {
-    if (number > impatient_with_) probed(number, false);
-  });
+  const auto interrupt = std::make_shared<asio::cancellation_signal>();
   asio::co_spawn(control_, guarded_probe(shared_from_this()),
-                 [self = shared_from_this(), number](std::exception_ptr thrown, bool well) {
-                   --self->probes_running_;
-                   if (self->detached_) return;
-                   const bool late = number <= self->impatient_with_;
-                   if (late && (thrown || !well)) return;
-                   self->probed(number, !thrown && well);
-                 });
+                 asio::bind_cancellation_slot(interrupt->slot(),
+                                              [self = shared_from_this(), number, interrupt](
+                                                  std::exception_ptr thrown, bool well) {
+                                                --self->probes_running_;
+                                                if (self->detached_) return;
+                                                well = well && !thrown;
+                                                // One given up has been judged; a good answer that
+                                                // comes all the same is welcome.
+                                                if (well || number > self->judged_)
+                                                  self->probed(number, well);
+                                              }));
+  agenda_.after(probe_patience, [this, number, interrupt] {
+    if (number <= judged_) return;
+    probed(number, false);
+    interrupt->emit(asio::cancellation_type::terminal);
+  });
 }
 
 void Orders::probed(uint64_t number, bool well) {
-  impatient_with_ = std::max(impatient_with_, number);
+  judged_ = std::max(judged_, number);
   if (well) {
     last_answer_ = clock_.monotonic();
     if (!breaker_.open() || breaker_.throttled()) return;

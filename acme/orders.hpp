@@ -37,8 +37,9 @@ class Orders : public std::enable_shared_from_this<Orders> {
   static constexpr size_t waiting_max = 10'000;
   /// An order that runs this long without an end makes the CA suspect: it is probed.
   static constexpr std::chrono::seconds suspect_after{7};
-  /// A probe that takes longer has failed; its answer still counts when it comes.
+  /// A probe that takes longer is given up.
   static constexpr std::chrono::seconds probe_patience{4};
+  /// Probes that could not be given up hold back further ones.
   static constexpr unsigned probes_max = 4;
   /// How long after the last wish somebody still counts as waiting.
   static constexpr std::chrono::minutes wish_lasts{15};
@@ -106,7 +107,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   base::Monotonic::time_point wished_until_{};
   base::Monotonic::time_point last_answer_{};
   uint64_t last_probe_ = 0;
-  uint64_t impatient_with_ = 0;  // the newest probe that has already counted as failed
+  uint64_t judged_ = 0;  // the newest probe whose end has counted
   unsigned probes_running_ = 0;
   bool stopped_ = false;
   bool detached_ = false;

@@ -1,9 +1,11 @@
 // One storage folder on a local disk: durable writes, checksums, generations, quarantine, the lock.
 //
-// Blocks, and so lives on the storage thread (FileStorage) or in a command line; does not know what
-// it stores. Layout and guarantees: CERTIFICATES section 9 in docs/architecture.md.
+// Blocks, and so lives on the storage threads (FileStorage) or in a command line; does not know
+// what it stores. Any thread, but one at a time for each folder of the stored. Layout and
+// guarantees: CERTIFICATES section 9 in docs/architecture.md.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -58,7 +60,7 @@ class Disk {
   std::string root_;
   Access access_;
   int lock_ = -1;
-  unsigned temporaries_ = 0;
+  std::atomic<unsigned> temporaries_ = 0;
 };
 
 }  // namespace gatehouse::acme

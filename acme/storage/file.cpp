@@ -12,12 +12,12 @@ using base::Result;
 
 namespace {
 
-/// Runs `work` on the storage thread and resumes where the caller runs.
-template <class R>
-asio::awaitable<R> on_thread(asio::thread_pool& thread, std::function<R()> work) {
+/// Runs `work` in its lane and resumes where the caller runs.
+template <class Lane, class R>
+asio::awaitable<R> in_lane(Lane& lane, std::function<R()> work) {
   const auto home = co_await asio::this_coro::executor;
-  auto initiate = [&thread, home, &work](auto handler) {
-    asio::post(thread, [home, work = std::move(work), handler = std::move(handler)]() mutable {
+  auto initiate = [&lane, home, &work](auto handler) {
+    asio::post(lane, [home, work = std::move(work), handler = std::move(handler)]() mutable {
       R result = work();
       asio::post(home, [result = std::move(result), handler = std::move(handler)]() mutable {
         std::move(handler)(std::move(result));
@@ -37,44 +37,55 @@ Result<std::unique_ptr<FileStorage>> FileStorage::open(std::string root, Disk::A
   return std::unique_ptr<FileStorage>(new FileStorage(std::move(*disk)));
 }
 
-FileStorage::FileStorage(std::unique_ptr<Disk> disk) : disk_(std::move(disk)) {}
+FileStorage::FileStorage(std::unique_ptr<Disk> disk) : disk_(std::move(disk)) {
+  for (size_t lane = 0; lane < lanes; ++lane)
+    lanes_.push_back(boost::asio::make_strand(threads_.get_executor()));
+}
+
+/// By the folder's name in its collection: certs/NAME and archive/NAME share a lane.
+FileStorage::Lane& FileStorage::lane_of(const std::string& path) {
+  const size_t first = path.find('/');
+  const size_t begin = first == std::string::npos ? 0 : first + 1;
+  const std::string name = path.substr(begin, path.find('/', begin) - begin);
+  return lanes_[std::hash<std::string>()(name) % lanes];
+}
 
 FileStorage::~FileStorage() {
-  thread_.join();
+  threads_.join();
 }
 
 asio::awaitable<Result<std::string>> FileStorage::load(std::string path) {
   std::function<Result<std::string>()> work = [this, path] { return disk_->load(path); };
-  return on_thread(thread_, std::move(work));
+  return in_lane(lane_of(path), std::move(work));
 }
 
 asio::awaitable<Result<void>> FileStorage::store(std::string path, std::string bytes) {
   std::function<Result<void>()> work = [this, path, bytes] { return disk_->store(path, bytes); };
-  return on_thread(thread_, std::move(work));
+  return in_lane(lane_of(path), std::move(work));
 }
 
 asio::awaitable<Result<void>> FileStorage::store_set(std::string folder, FileSet files) {
   std::function<Result<void>()> work = [this, folder, files] {
     return disk_->store_set(folder, files);
   };
-  return on_thread(thread_, std::move(work));
+  return in_lane(lane_of(folder), std::move(work));
 }
 
 asio::awaitable<Result<FileSet>> FileStorage::load_set(std::string folder) {
   std::function<Result<FileSet>()> work = [this, folder] { return disk_->load_set(folder); };
-  return on_thread(thread_, std::move(work));
+  return in_lane(lane_of(folder), std::move(work));
 }
 
 asio::awaitable<Result<void>> FileStorage::move(std::string from, std::string to) {
   std::function<Result<void>()> work = [this, from, to] { return disk_->move(from, to); };
-  return on_thread(thread_, std::move(work));
+  return in_lane(lane_of(from), std::move(work));
 }
 
 asio::awaitable<Result<std::vector<std::string>>> FileStorage::list(std::string folder) {
   std::function<Result<std::vector<std::string>>()> work = [this, folder] {
     return disk_->list(folder);
   };
-  return on_thread(thread_, std::move(work));
+  return in_lane(lane_of(folder), std::move(work));
 }
 
 }  // namespace gatehouse::acme

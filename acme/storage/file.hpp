@@ -1,13 +1,15 @@
-// Storage in a folder of the local disk: the Disk on a thread of its own.
+// Storage in a folder of the local disk: the Disk on threads of its own.
 //
 // Not the layout or the guarantees of the files (disk). Called on the control thread; every call
-// resumes on the executor it was made from. One operation at a time, in the order of the calls.
+// resumes on the executor it was made from. Calls for one folder are done one at a time, in their
+// order; those for different certificates side by side, because the disk syncs them together.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 
 #include "acme/storage/disk.hpp"
@@ -34,8 +36,14 @@ class FileStorage final : public Storage {
  private:
   explicit FileStorage(std::unique_ptr<Disk> disk);
 
+  using Lane = boost::asio::strand<boost::asio::thread_pool::executor_type>;
+  Lane& lane_of(const std::string& path);
+
+  static constexpr size_t threads = 8;
+  static constexpr size_t lanes = 64;
   std::unique_ptr<Disk> disk_;
-  boost::asio::thread_pool thread_{1};
+  boost::asio::thread_pool threads_{threads};
+  std::vector<Lane> lanes_;
 };
 
 }  // namespace gatehouse::acme

@@ -1,0 +1,236 @@
+#include "acme/budget.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "acme/names.hpp"
+#include "acme/registered_domain.hpp"
+#include "acme/visits.hpp"
+
+using namespace gatehouse::acme;
+using namespace std::chrono_literals;
+using Time = Buckets::Time;
+
+namespace {
+const Time start = Time(std::chrono::seconds(1'800'000'000));
+}
+
+TEST_CASE("The registered domain follows the public suffix list") {
+  CHECK(registered_domain("a.b.example.co.uk") == "example.co.uk");
+  CHECK(registered_domain("*.example.com") == "example.com");
+  CHECK(registered_domain("example.com") == "example.com");
+  CHECK(registered_domain("me.github.io") == "me.github.io");
+  CHECK(registered_domain("com") == "com");
+  CHECK(registered_domain("localhost") == "localhost");
+  CHECK(registered_domain("a.b.unknown-tld-x") == "b.unknown-tld-x");
+  CHECK(registered_domain("") == "");
+}
+
+TEST_CASE("A bucket gives its capacity at once and then refills evenly") {
+  Buckets buckets;
+  const Limit limit{10, 100s};
+  for (int number = 0; number < 10; ++number) {
+    CHECK(buckets.ready_at("x", limit, start) == start);
+    buckets.take("x", limit, start);
+  }
+  CHECK(buckets.ready_at("x", limit, start) == start + 10s);
+  CHECK(buckets.ready_at("y", limit, start) == start);
+  CHECK(buckets.ready_at("x", limit, start + 10s) == start + 10s);
+  buckets.give_back("x", limit);
+  CHECK(buckets.ready_at("x", limit, start) == start);
+  CHECK(buckets.ready_at("x", limit, start, 1) == start + 10s);
+}
+
+TEST_CASE("A full bucket takes no room") {
+  Buckets buckets;
+  const Limit limit{10, 100s};
+  for (int number = 0; number < 100; ++number) buckets.take(std::to_string(number), limit, start);
+  CHECK(buckets.size() == 100);
+  buckets.tidy(start + 11s);
+  CHECK(buckets.size() == 0);
+}
+
+TEST_CASE("On demand: 50 at once, then 10 a minute") {
+  OnDemandBudget budget;
+  const auto name = [](int number) { return "a.d" + std::to_string(number) + ".com"; };
+  for (int number = 0; number < 50; ++number) CHECK_FALSE(budget.take(name(number), start));
+  const auto ready = budget.take(name(50), start);
+  REQUIRE(ready);
+  CHECK(*ready == start + 6s);
+  CHECK_FALSE(budget.take(name(50), start + 6s));
+  CHECK(budget.take(name(51), start + 6s));
+  int taken = 0;
+  for (int second = 7; second <= 66; ++second)
+    if (!budget.take(name(100 + second), start + std::chrono::seconds(second))) ++taken;
+  CHECK(taken == 10);
+}
+
+TEST_CASE("On demand: 20 a day for a registered domain, and a refusal costs the others nothing") {
+  OnDemandBudget budget;
+  for (int number = 0; number < 20; ++number)
+    CHECK_FALSE(budget.take("n" + std::to_string(number) + ".example.com", start));
+  for (int number = 0; number < 1000; ++number)
+    CHECK(budget.take("m" + std::to_string(number) + ".example.com", start));
+  for (int number = 0; number < 30; ++number)
+    CHECK_FALSE(budget.take("a.other" + std::to_string(number) + ".com", start));
+  CHECK_FALSE(budget.take("late.example.com", start + 73min));
+}
+
+TEST_CASE("The budget survives a restart, and a damaged file leaves it full") {
+  OnDemandBudget budget;
+  for (int number = 0; number < 20; ++number) (void)budget.take("a.example.com", start);
+  OnDemandBudget again;
+  again.buckets = Buckets::from_json(budget.buckets.to_json(), start + 1s);
+  CHECK(again.take("b.example.com", start + 1s));
+  CHECK_FALSE(again.take("b.example.org", start + 1s));
+  for (const char* text :
+       {"", "{", "[]", "null", "{\"full_at_ms\":3}", "{\"full_at_ms\":{\"a\":\"x\"}}",
+        "{\"full_at_ms\":{\"a\":-9223372036854775808}}"})
+    CHECK(Buckets::from_json(text, start).size() == 0);
+}
+
+TEST_CASE("A clock that was far ahead does not close the buckets for ever") {
+  Buckets buckets = Buckets::from_json(
+      "{\"full_at_ms\":{\"issues\":9223372036854775807,\"x\":4102444800000}}", start);
+  CHECK(buckets.ready_at("issues", {50, 300s}, start) < start + std::chrono::hours(24 * 9));
+  CHECK(buckets.ready_at("x", {50, 300s}, start) < start + std::chrono::hours(24 * 9));
+}
+
+TEST_CASE("Let's Encrypt's limits are counted for Let's Encrypt only") {
+  CHECK(counts_like_letsencrypt("https://acme-v02.api.letsencrypt.org/directory"));
+  CHECK_FALSE(counts_like_letsencrypt("https://acme-staging-v02.api.letsencrypt.org/directory"));
+  CHECK_FALSE(counts_like_letsencrypt("https://localhost:14000/dir"));
+  AuthorityBudget other(false);
+  for (int number = 0; number < 1000; ++number) other.ordered({"a.example.com"}, start);
+  CHECK(other.ready_at({"a.example.com"}, start) == start);
+}
+
+TEST_CASE("Of five orders for one name set a week, one is kept for a person") {
+  AuthorityBudget budget(true);
+  for (int number = 0; number < 4; ++number) {
+    CHECK(budget.ready_at({"a.example.com"}, start) == start);
+    budget.ordered({"a.example.com"}, start);
+  }
+  CHECK(budget.ready_at({"a.example.com"}, start) > start + 24h);
+  CHECK(budget.ready_at({"b.example.com"}, start) == start);
+  budget.not_issued({"a.example.com"});
+  CHECK(budget.ready_at({"a.example.com"}, start) == start);
+}
+
+TEST_CASE("50 certificates a registered domain a week, 300 orders in three hours") {
+  AuthorityBudget budget(true);
+  for (int number = 0; number < 50; ++number)
+    budget.ordered({"n" + std::to_string(number) + ".example.com"}, start);
+  CHECK(budget.ready_at({"x.example.com"}, start) > start + 1h);
+  CHECK(budget.ready_at({"x.example.org"}, start) == start);
+  for (int number = 0; number < 250; ++number)
+    budget.ordered({"a.d" + std::to_string(number) + ".com"}, start);
+  CHECK(budget.ready_at({"x.example.org"}, start) == start + 36s);
+}
+
+TEST_CASE("Five failed validations of a name an hour") {
+  AuthorityBudget budget(true);
+  for (int number = 0; number < 5; ++number) budget.validation_failed("a.example.com", start);
+  CHECK(budget.ready_at({"a.example.com"}, start) == start + 12min);
+  CHECK(budget.ready_at({"b.example.com"}, start) == start);
+}
+
+TEST_CASE("A 429 empties the bucket it names") {
+  const Time until = start + 5h;
+  const auto after = [&](const std::string& words, const std::string& name) {
+    AuthorityBudget budget(false);  // whichever CA
+    budget.limited({"a.example.com"}, words, until);
+    return budget.ready_at({name}, start);
+  };
+  CHECK(after("too many new orders (300) from this account", "x.example.org") == until);
+  CHECK(after("too many certificates (50) already issued for \"example.com\"", "b.example.com") ==
+        until);
+  CHECK(after("too many certificates (50) already issued for \"example.com\"", "b.example.org") ==
+        start);
+  CHECK(after("too many certificates (5) already issued for this exact set of identifiers",
+              "a.example.com") == until);
+  CHECK(after("too many certificates (5) already issued for this exact set of identifiers",
+              "b.example.com") == start);
+  CHECK(after("too many failed authorizations", "a.example.com") == until);
+  CHECK(after("slow down", "a.example.com") == until);
+  CHECK(after("slow down", "b.example.com") == start);
+}
+
+TEST_CASE("Visits are remembered for 30 days, to the hour, across a restart") {
+  Visits visits;
+  visits.seen("a.example", start);
+  CHECK(visits.changed());
+  visits.renew_at("a.example", start + 24h, start);
+  const std::string text = visits.to_json(start);
+  CHECK_FALSE(visits.changed());
+  visits.seen("a.example", start + 1min);
+  CHECK_FALSE(visits.changed());
+  CHECK(visits.recent("a.example", start + 29 * 24h));
+  CHECK_FALSE(visits.recent("a.example", start + 31 * 24h));
+  CHECK_FALSE(visits.recent("b.example", start));
+  const Visits again = Visits::from_json(text, start + 24h);
+  CHECK(again.recent("a.example", start + 24h));
+  unsigned names = 0;
+  again.each([&](const std::string& name, const Visits::Visit& visit) {
+    ++names;
+    CHECK(name == "a.example");
+    CHECK(visit.renew_at == start + 24h);
+  });
+  CHECK(names == 1);
+  for (const char* bad : {"", "{}", "{\"names\":[]}", "{\"names\":{\"a\":[1]}}",
+                          "{\"names\":{\"a\":[9223372036854775807,-9223372036854775808]}}"})
+    Visits::from_json(bad, start);
+}
+
+TEST_CASE("Names of certificates in storage lead back to the names") {
+  for (const std::string name : {"a.example.com", "*.example.com", "localhost"}) {
+    CHECK(name_of(certificate_id(name)) == name);
+    CHECK(certificate_id(name).find('*') == std::string::npos);
+  }
+  const std::string endless = std::string(120, 'a') + "." + std::string(120, 'b');
+  CHECK(certificate_id(endless).size() <= 200);
+  CHECK(certificate_id(endless) != certificate_id(endless + "c"));
+  CHECK(name_of(certificate_id(endless)).empty());
+}
+
+TEST_CASE("The fallback's zone covers the name and its siblings") {
+  CHECK(fallback_zone("a.b.example.com") == "b.example.com");
+  CHECK(fallback_zone("a.example.com") == "example.com");
+  CHECK(fallback_zone("example.com") == "example.com");
+  CHECK(fallback_zone("me.github.io") == "me.github.io");
+  CHECK(fallback_zone("*.example.com") == "example.com");
+  CHECK(fallback_zone("localhost") == "localhost");
+  CHECK(fallback_zone("192.0.2.1") == "192.0.2.1");
+}
+
+TEST_CASE("A site claims its names: exact before wildcard before any") {
+  gatehouse::config::Snapshot snapshot;
+  snapshot.server.https.resize(1);
+  snapshot.acme.authorities.push_back({"ca", "https://ca/dir", "", "", "", "", ""});
+  const auto add = [&](const std::string& host, gatehouse::config::CertificateMode mode,
+                       const std::string& file = "") {
+    auto& site = snapshot.sites.emplace_back();
+    site.hosts.push_back({host});
+    site.certificates = mode;
+    site.certificate = file;
+  };
+  using Mode = gatehouse::config::CertificateMode;
+  add("example.com", Mode::automatic);
+  add("*.example.com", Mode::on_demand);
+  add("plain.example.com", Mode::off);
+  add("own.example.com", Mode::automatic, "cert.pem");
+  add("*.inside.example", Mode::internal);
+  add("192.0.2.7", Mode::automatic);
+  const Claims claims(snapshot);
+  CHECK(claims.find("example.com").claim == Claim::automatic);
+  CHECK(claims.find("x.example.com").claim == Claim::on_demand);
+  CHECK(claims.find("x.example.com").subject == "x.example.com");
+  CHECK(claims.find("y.x.example.com").claim == Claim::none);
+  CHECK(claims.find("plain.example.com").claim == Claim::off);
+  CHECK(claims.find("own.example.com").claim == Claim::own);
+  CHECK(claims.find("a.inside.example").subject == "*.inside.example");
+  CHECK(claims.find("192.0.2.7").claim == Claim::off);
+  CHECK(claims.find("").claim == Claim::none);
+  CHECK(claims.standing().size() == 2);
+  snapshot.server.https.clear();
+  CHECK(Claims(snapshot).standing().empty());
+}

@@ -1,0 +1,966 @@
+#include "acme/manager.hpp"
+
+#include <filesystem>
+#include <fstream>
+
+#include <catch2/catch.hpp>
+
+#include "acme/names.hpp"
+#include "acme/on_demand.hpp"
+#include "acme/storage/file.hpp"
+#include "acme/vault.hpp"
+#include "tests/support/await.hpp"
+#include "tests/support/manual_clock.hpp"
+#include "tests/support/memory_storage.hpp"
+#include "tests/support/result.hpp"
+#include "tests/support/scripted_server.hpp"
+#include "tls/certificate_builder.hpp"
+#include "tls/internal_authority.hpp"
+
+using namespace gatehouse;
+using namespace gatehouse::acme;
+using namespace std::chrono_literals;
+namespace asio = boost::asio;
+using Given = tls::Acquired::Outcome;
+using Mode = config::CertificateMode;
+
+namespace {
+
+/// A CA whose answers the test decides: at once, later, or never.
+struct ScriptedCa {
+  ScriptedCa(asio::io_context& c, const base::Clock& k) : control(c), time(k) {
+    root = *tls::InternalAuthority::create("Scripted CA");
+  }
+
+  static asio::awaitable<Outcome<tls::CertificatePtr>> obtain(ScriptedCa* ca,
+                                                              std::vector<std::string> names) {
+    ca->orders.push_back(names.front());
+    ++ca->running;
+    ca->running_max = std::max(ca->running_max, ca->running);
+    if (ca->hang) {
+      asio::steady_timer& event = *ca->events.emplace_back(
+          std::make_unique<asio::steady_timer>(ca->control, asio::steady_timer::time_point::max()));
+      boost::system::error_code error;
+      co_await event.async_wait(asio::redirect_error(asio::use_awaitable, error));
+      if (ca->hang || ca->interrupted_fails) {
+        --ca->running;
+        ++ca->interruptions;
+        Failure failure;
+        failure.kind = FailureClass::transport;
+        failure.sentence = "given up";
+        co_return failure;
+      }
+    }
+    --ca->running;
+    if (ca->failure) co_return *ca->failure;
+    tls::CertificateDraft draft;
+    draft.common_name = names.front();
+    draft.names = names;
+    draft.not_before = ca->time.wall();
+    draft.not_after = ca->time.wall() + ca->lifetime;
+    auto made = tls::build_with_key(draft, ca->root.get());
+    REQUIRE(made);
+    co_return *made;
+  }
+  static asio::awaitable<void> forget(ScriptedCa* ca, std::string id) {
+    ca->forgotten.push_back(id);
+    co_return;
+  }
+  static asio::awaitable<bool> probe(ScriptedCa* ca) {
+    ++ca->probes;
+    if (ca->probe_hangs) {
+      asio::steady_timer& event = *ca->events.emplace_back(
+          std::make_unique<asio::steady_timer>(ca->control, asio::steady_timer::time_point::max()));
+      boost::system::error_code error;
+      co_await event.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
+    co_return ca->probe_well && !ca->probe_hangs;
+  }
+  static asio::awaitable<std::optional<base::WallClock::time_point>> date(ScriptedCa* ca) {
+    co_return ca->clock;
+  }
+
+  Authority authority(const config::CertificateAuthority& settings) {
+    Authority made;
+    made.name = settings.name;
+    made.directory = settings.directory;
+    made.obtain = [this](std::string, std::vector<std::string> names) {
+      return obtain(this, std::move(names));
+    };
+    made.forget = [this](std::string id) { return forget(this, std::move(id)); };
+    made.probe = [this] { return probe(this); };
+    made.orders_placed = [this] { return static_cast<uint64_t>(orders.size()); };
+    made.date = [this] { return date(this); };
+    return made;
+  }
+  void fail(FailureClass kind, std::optional<base::WallClock::time_point> until = std::nullopt) {
+    Failure made;
+    made.kind = kind;
+    made.sentence = "a.example: scripted failure";
+    made.retry_at = until;
+    failure = made;
+  }
+  void release() {
+    hang = false;
+    for (auto& event : events) event->cancel();
+  }
+
+  asio::io_context& control;
+  const base::Clock& time;
+  tls::CertificatePtr root;
+  std::vector<std::string> orders;
+  std::vector<std::string> forgotten;
+  std::optional<Failure> failure;
+  std::optional<base::WallClock::time_point> clock;
+  std::chrono::seconds lifetime = 24h * 90;
+  bool hang = false;
+  bool interrupted_fails = false;
+  bool probe_well = true;
+  bool probe_hangs = false;
+  int probes = 0;
+  int interruptions = 0;
+  int running = 0;
+  int running_max = 0;
+  std::vector<std::unique_ptr<asio::steady_timer>> events;
+};
+
+struct World {
+  World()
+      : fetcher(control),
+        http01(control, [](ChallengeTablePtr, std::function<void()> done) { done(); }),
+        ca(control, clock) {
+    snapshot.server.https.resize(1);
+    config::CertificateAuthority authority;
+    authority.name = "test-ca";
+    authority.directory = "https://ca.test/dir";
+    snapshot.acme.authorities.push_back(authority);
+    start();
+  }
+  ~World() {
+    manager.reset();
+    ca.release();
+    settle();
+  }
+
+  /// As a restart of the program: all but the storage is new.
+  void start() {
+    manager.reset();
+    served.clear();
+    ManagerHooks hooks;
+    hooks.serve = [this](const std::string& name, tls::CertificatePtr one) { served[name] = one; };
+    hooks.serve_fallback = [this](const std::string& zone, tls::CertificatePtr one) {
+      fallbacks[zone] = one;
+    };
+    hooks.withdraw = [this](const std::string& name) { served.erase(name); };
+    manager = std::make_unique<Manager>(
+        control, fetcher, *storage, http01, clock, metrics.control(), std::move(hooks),
+        [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
+          return ca.authority(settings);
+        });
+  }
+  config::Site& site(const std::string& host, Mode mode) {
+    auto& made = snapshot.sites.emplace_back();
+    made.hosts.push_back({host});
+    made.certificates = mode;
+    return made;
+  }
+  base::Result<void> configure() {
+    auto result = test::await(
+        control, manager->configure(std::make_shared<const config::Snapshot>(snapshot)));
+    settle();
+    return result;
+  }
+  /// Everything that can run without time passing.
+  void settle() {
+    for (int round = 0; round < 20; ++round) {
+      control.restart();
+      control.poll();
+    }
+  }
+  void pass(std::chrono::nanoseconds time) {
+    // In steps, as real time passes: a probe every 15 s is no probe a day.
+    constexpr std::chrono::nanoseconds step = 250ms;
+    const bool fine = time <= 10min;
+    while (fine && time > step) {
+      clock.advance(step);
+      time -= step;
+      manager->recheck();
+      settle();
+    }
+    clock.advance(time);
+    manager->recheck();
+    settle();
+  }
+  struct Answer {
+    std::optional<tls::Acquired> given;
+    int times = 0;
+  };
+  std::shared_ptr<Answer> ask_for(const std::string& name,
+                                  const std::string& client = "127.0.0.1") {
+    auto answer = std::make_shared<Answer>();
+    manager->acquire(name, client, [answer](tls::Acquired acquired) {
+      answer->given = std::move(acquired);
+      ++answer->times;
+    });
+    return answer;
+  }
+  /// Answered without any time passing.
+  Given at_once(const std::string& name, const std::string& client = "127.0.0.1") {
+    const auto answer = ask_for(name, client);
+    settle();
+    REQUIRE(answer->times == 1);
+    return answer->given->outcome;
+  }
+  CertificateStatus status(const std::string& name) const {
+    for (const auto& one : manager->status())
+      if (one.name == name) return one;
+    return {};
+  }
+  int64_t count(base::Metric metric) const { return metrics.total(metric); }
+
+  asio::io_context control;
+  base::Fetcher fetcher;
+  test::ManualClock clock;
+  base::Metrics metrics{1};
+  test::MemoryStorage memory;
+  Storage* storage = &memory;
+  Http01 http01;
+  ScriptedCa ca;
+  config::Snapshot snapshot;
+  std::map<std::string, tls::CertificatePtr> served;
+  std::map<std::string, tls::CertificatePtr> fallbacks;
+  std::unique_ptr<Manager> manager;
+};
+
+void allow(World& world, const std::string& glob) {
+  world.snapshot.on_demand.configured = true;
+  world.snapshot.on_demand.allow.push_back({glob});
+}
+
+}  // namespace
+
+TEST_CASE("A configured name is ordered at once, served, stored, and its order forgotten") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders == std::vector<std::string>{"a.example"});
+  REQUIRE(world.served.contains("a.example"));
+  CHECK(world.memory.folders.contains("certs/a.example"));
+  const auto& files = world.memory.folders["certs/a.example"].back();
+  for (const char* name : {"cert.pem", "chain.pem", "fullchain.pem", "privkey.pem", "meta.json"})
+    CHECK(files.contains(name));
+  CHECK(world.ca.forgotten == std::vector<std::string>{"a.example"});
+  CHECK(world.status("a.example").state == "active");
+  CHECK(world.count(base::Metric::certificates_issued) == 1);
+  CHECK(world.count(base::Metric::certificate_orders) == 1);
+}
+
+TEST_CASE("A restart serves what is stored and orders nothing") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  REQUIRE(world.configure());
+  CHECK(world.at_once("b.shops.example") == Given::ready);
+  CHECK(world.ca.orders.size() == 2);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.served.contains("a.example"));
+  CHECK_FALSE(world.served.contains("b.shops.example"));  // not before it is wanted
+  world.snapshot.on_demand.allow.clear();
+  world.snapshot.on_demand.ask = "http://127.0.0.1:1/";
+  REQUIRE(world.configure());
+  CHECK(world.at_once("b.shops.example") == Given::ready);  // neither asked nor counted
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.count(base::Metric::ondemand_asks) == 1);  // the start's own
+}
+
+TEST_CASE("100 handshakes for one new name are one order and share its end") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  std::vector<std::shared_ptr<World::Answer>> answers;
+  for (int number = 0; number < 100; ++number) answers.push_back(world.ask_for("a.shops.example"));
+  world.settle();
+  CHECK(world.ca.orders.size() == 1);
+  for (const auto& answer : answers) CHECK(answer->times == 0);
+  world.ca.release();
+  world.settle();
+  for (const auto& answer : answers) {
+    REQUIRE(answer->times == 1);
+    CHECK(answer->given->outcome == Given::ready);
+    CHECK(answer->given->certificate == answers[0]->given->certificate);
+  }
+  CHECK(world.ca.orders.size() == 1);
+}
+
+TEST_CASE("Names nobody has, that are off, or that make no sense are refused without an order") {
+  World world;
+  world.site("*", Mode::on_demand);
+  world.site("plain.example", Mode::off);
+  allow(world, "*.example");
+  REQUIRE(world.configure());
+  for (const char* name : {"plain.example", "a.other", "192.0.2.1", "x.x.x.example", "a_b.example"})
+    CHECK(world.at_once(name) == Given::denied);
+  CHECK(world.ca.orders.empty());
+  CHECK(world.fallbacks.empty());
+}
+
+TEST_CASE("A denied name costs one question a minute, and leaves nothing behind") {
+  World world;
+  int asked = 0;
+  test::ScriptedServer server(world.control, [&](const test::ScriptedRequest& request) {
+    if (request.target.find("invalid") == std::string::npos) ++asked;
+    test::ScriptedReply reply;
+    reply.status = 404;
+    return reply;
+  });
+  world.snapshot.on_demand.ask = server.url();
+  world.site("*", Mode::on_demand);
+  REQUIRE(world.configure());
+  const auto handshakes = [&](int number) {
+    std::vector<std::shared_ptr<World::Answer>> answers;
+    for (int one = 0; one < number; ++one) answers.push_back(world.ask_for("bad.example"));
+    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    while (answers.back()->times == 0 && std::chrono::steady_clock::now() < deadline) {
+      world.control.restart();
+      world.control.run_one_for(10ms);
+    }
+    for (const auto& answer : answers) {
+      REQUIRE(answer->times == 1);
+      CHECK(answer->given->outcome == Given::denied);
+    }
+  };
+  handshakes(40);
+  CHECK(asked == 1);
+  world.pass(50s);
+  handshakes(40);
+  CHECK(asked == 1);
+  world.pass(11s);
+  handshakes(40);
+  CHECK(asked == 2);
+  CHECK(world.manager->status().empty());
+  CHECK(world.ca.orders.empty());
+  CHECK(world.fallbacks.empty());
+}
+
+TEST_CASE("An ask that allows a made-up name stops the start") {
+  World world;
+  test::ScriptedServer server(world.control,
+                              [](const test::ScriptedRequest&) { return test::ScriptedReply(); });
+  world.snapshot.on_demand.ask = server.url();
+  world.site("*", Mode::on_demand);
+  const auto configured = world.configure();
+  REQUIRE_FALSE(configured);
+  CHECK(configured.error().context.find(server.url()) != std::string::npos);
+}
+
+TEST_CASE("10,000 random names that may not have a certificate leave no trace") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*.good.example");
+  REQUIRE(world.configure());
+  for (int number = 0; number < 10'000; ++number)
+    REQUIRE(world.at_once("r" + std::to_string(number) + ".example") == Given::denied);
+  CHECK(world.manager->status().empty());
+  CHECK(world.ca.orders.empty());
+}
+
+TEST_CASE("Random names under an allowed glob meet the budget, and share one fallback") {
+  World world;
+  world.site("*.good.example", Mode::on_demand);
+  allow(world, "*.good.example");
+  REQUIRE(world.configure());
+  int ready = 0;
+  for (int number = 0; number < 5000; ++number) {
+    const Given given = world.at_once("r" + std::to_string(number) + ".good.example");
+    if (given == Given::ready)
+      ++ready;
+    else
+      REQUIRE(given == Given::fallback);
+  }
+  CHECK(ready == 20);  // a day, for one registered domain
+  CHECK(world.ca.orders.size() == 20);
+  CHECK(world.manager->status().size() == 20);
+  CHECK(world.fallbacks.size() == 1);
+  CHECK(world.count(base::Metric::ondemand_throttled) == 4980);
+  // A restart forgets nothing of it.
+  world.pass(2s);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.at_once("s.good.example") == Given::fallback);
+}
+
+TEST_CASE("The budget's burst is 50 and it grows by 10 a minute") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  int ready = 0;
+  const auto burst = [&](int round) {
+    for (int number = 0; number < 80; ++number)
+      if (world.at_once(fmt::format("a.d{}x{}.com", round, number)) == Given::ready) ++ready;
+  };
+  burst(1);
+  CHECK(ready == 50);
+  world.pass(60s);
+  burst(2);
+  CHECK(ready == 60);
+}
+
+TEST_CASE("A waiting handshake gets the fallback after 'wait', the next one at once") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  REQUIRE(world.configure());
+  world.ca.hang = true;  // its directory answers: the order is slow, the CA is not down
+  const auto first = world.ask_for("a.shops.example");
+  world.pass(11s + 900ms);
+  CHECK(first->times == 0);
+  world.pass(200ms);
+  REQUIRE(first->times == 1);
+  CHECK(first->given->outcome == Given::fallback);
+  CHECK(first->given->certificate->covers("a.shops.example"));
+  CHECK(first->given->certificate->covers("shops.example"));
+  CHECK(world.at_once("a.shops.example") == Given::fallback);
+  CHECK(world.ca.orders.size() == 1);  // detached from the handshake, and goes on
+  world.ca.release();
+  world.settle();
+  CHECK(world.at_once("a.shops.example") == Given::ready);
+}
+
+TEST_CASE("on_timeout = alert refuses instead of a fallback") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  world.snapshot.on_demand.on_timeout = config::OnTimeout::alert;
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  const auto first = world.ask_for("a.shops.example");
+  world.pass(13s);
+  REQUIRE(first->times == 1);
+  CHECK(first->given->outcome == Given::failed);
+  CHECK(world.fallbacks.empty());
+}
+
+TEST_CASE("A CA answering errors: fallback within 12 s, then at once, a certificate soon after") {
+  World world;
+  world.site("configured.example", Mode::automatic);
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  world.ca.fail(FailureClass::transport);
+  world.ca.probe_well = false;
+  REQUIRE(world.configure());
+  const auto first = world.ask_for("a.shops.example");
+  const auto configured = world.ask_for("configured.example");
+  world.pass(12s);
+  REQUIRE(first->times == 1);
+  CHECK(first->given->outcome == Given::fallback);
+  REQUIRE(configured->times == 1);
+  CHECK(configured->given->outcome == Given::fallback);
+  for (const char* name : {"a.shops.example", "b.shops.example", "configured.example"})
+    CHECK(world.at_once(name) == Given::fallback);
+  CHECK(world.ca.orders.size() <= 8);  // two names, four tries each
+  // Down for long: the CA is not hammered, and looked at every 15 s while somebody waits.
+  const int probes = world.ca.probes;
+  const size_t orders = world.ca.orders.size();
+  world.pass(10min);
+  CHECK(world.ca.orders.size() == orders);
+  CHECK(world.ca.probes - probes >= 39);
+  CHECK(world.ca.probes - probes <= 46);
+  CHECK(world.at_once("a.shops.example") == Given::fallback);
+  world.ca.failure.reset();
+  world.ca.probe_well = true;
+  world.pass(16s);
+  for (const char* name : {"a.shops.example", "b.shops.example", "configured.example"})
+    CHECK(world.at_once(name) == Given::ready);
+}
+
+TEST_CASE("A CA that hangs: found out within 12 s, its requests given up when it returns") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.hang = world.ca.probe_hangs = true;
+  const auto first = world.ask_for("a.example");
+  world.pass(11s + 500ms);
+  REQUIRE(first->times == 1);
+  CHECK(first->given->outcome == Given::fallback);
+  CHECK(world.at_once("a.example") == Given::fallback);
+  CHECK(world.at_once("b.example") == Given::fallback);  // the breaker: never parked
+  world.pass(5min);
+  CHECK(world.ca.orders.size() == 1);
+  // The CA is well again, but what it swallowed stays swallowed.
+  world.ca.hang = world.ca.probe_hangs = false;
+  world.ca.interrupted_fails = true;
+  world.pass(16s + 300ms);
+  CHECK(world.ca.interruptions == 1);
+  CHECK(world.at_once("a.example") == Given::ready);
+  CHECK(world.at_once("b.example") == Given::ready);
+}
+
+TEST_CASE("A CA that says 429 without a time: one order tries every 15 s") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::rate_limit);
+  CHECK(world.at_once("a.example") == Given::fallback);
+  for (int number = 0; number < 20; ++number)
+    CHECK(world.at_once(fmt::format("a.n{}.example", number)) == Given::fallback);
+  CHECK(world.ca.orders.size() == 1);
+  world.pass(10min);
+  CHECK(world.ca.orders.size() >= 39);
+  CHECK(world.ca.orders.size() <= 46);
+  world.ca.failure.reset();
+  world.pass(16s);
+  CHECK(world.at_once("a.example") == Given::ready);
+  CHECK(world.at_once("a.n19.example") == Given::ready);
+}
+
+TEST_CASE("Retry-After of a 429 is honoured to the second, for that name only") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::rate_limit, world.clock.wall() + 30s);
+  const auto first = world.ask_for("a.example");
+  world.settle();
+  REQUIRE(first->times == 1);
+  CHECK(first->given->outcome == Given::fallback);
+  CHECK(first->given->retry_after == 30s);
+  world.ca.failure.reset();
+  CHECK(world.at_once("b.example") == Given::ready);
+  world.pass(29s);
+  CHECK(world.at_once("a.example") == Given::fallback);
+  CHECK(world.ca.orders.size() == 2);
+  world.pass(2s);
+  CHECK(world.at_once("a.example") == Given::ready);
+}
+
+TEST_CASE("A failed validation backs off by minutes and never parks a handshake") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::validation);
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 1);
+  CHECK(world.status("a.example").state == "backoff");
+  CHECK(world.status("a.example").last_error == "a.example: scripted failure");
+  CHECK(world.at_once("a.example") == Given::fallback);
+  world.pass(50s);
+  CHECK(world.ca.orders.size() == 1);
+  world.pass(20s);
+  CHECK(world.ca.orders.size() == 2);
+  world.pass(8min);
+  CHECK(world.ca.orders.size() == 2);
+  world.ca.failure.reset();
+  world.pass(4min);
+  CHECK(world.at_once("a.example") == Given::ready);
+  CHECK(world.status("a.example").last_error.empty());
+}
+
+TEST_CASE("A name the CA refuses is blocked until the configuration changes") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::policy);
+  REQUIRE(world.configure());
+  CHECK(world.status("a.example").state == "blocked");
+  world.pass(20h);
+  CHECK(world.ca.orders.size() == 1);
+  world.ca.failure.reset();
+  REQUIRE(world.configure());
+  world.pass(1s);
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.served.contains("a.example"));
+}
+
+TEST_CASE("A name of its own trouble does not close the CA for the others") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::transport);
+  const auto bad = world.ask_for("bad.example");
+  world.settle();
+  world.ca.failure.reset();
+  world.clock.advance(1ms);
+  CHECK(world.at_once("good.example") == Given::ready);
+  world.ca.fail(FailureClass::transport);
+  world.pass(6s);
+  REQUIRE(bad->times == 1);
+  CHECK(bad->given->outcome == Given::fallback);
+  world.ca.failure.reset();
+  CHECK(world.at_once("other.example") == Given::ready);
+}
+
+TEST_CASE("Certificates of any lifetime are renewed, and the new one is served") {
+  for (const std::chrono::seconds life :
+       {std::chrono::seconds(24h * 90), std::chrono::seconds(60s)}) {
+    World world;
+    world.ca.lifetime = life;
+    world.site("a.example", Mode::automatic);
+    REQUIRE(world.configure());
+    const auto first = world.served["a.example"];
+    const auto due = world.status("a.example").renew_at;
+    CHECK(due > world.clock.wall());
+    world.pass(due - world.clock.wall() - 1s);
+    CHECK(world.ca.orders.size() == 1);
+    world.pass(2s);
+    CHECK(world.ca.orders.size() == 2);
+    CHECK(world.served["a.example"] != first);
+    CHECK(world.count(base::Metric::certificates_renewed) == 1);
+    CHECK(world.memory.folders["certs/a.example"].size() == 2);
+  }
+}
+
+TEST_CASE("A renewal that fails keeps the old certificate, past its end, for 30 days of notices") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  const auto old = world.served["a.example"];
+  world.ca.fail(FailureClass::validation);
+  for (int day = 0; day < 100; ++day) world.pass(24h);
+  CHECK(world.served["a.example"] == old);
+  CHECK(world.at_once("a.example") == Given::ready);
+  CHECK(world.status("a.example").state == "expired");
+  // Restarted with the CA down: served at once, nobody waits.
+  world.ca.fail(FailureClass::transport);
+  world.ca.probe_well = false;
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.example") == Given::ready);
+  for (int day = 0; day < 25; ++day) world.pass(24h);
+  CHECK_FALSE(world.served.contains("a.example"));
+  CHECK(world.at_once("a.example") == Given::fallback);
+}
+
+TEST_CASE("A full disk at the save: served from memory, one order, written later") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  bool full = true;
+  world.memory.permit = [&](const std::string&, const std::string& path) {
+    return !full || path.find("certs/") == std::string::npos;
+  };
+  REQUIRE(world.configure());
+  CHECK(world.served.contains("a.example"));
+  CHECK(world.ca.forgotten.empty());  // the journal stays
+  world.pass(10min);
+  CHECK(world.ca.orders.size() == 1);
+  full = false;
+  world.pass(16min);
+  CHECK(world.memory.folders.contains("certs/a.example"));
+  CHECK(world.ca.forgotten.size() == 1);
+  CHECK(world.ca.orders.size() == 1);
+}
+
+namespace {
+
+/// A real folder with the certificate of "a.example" in it, and a manager started on it.
+struct OnDisk : World {
+  OnDisk() {
+    folder = (std::filesystem::temp_directory_path() / "gatehouse-manager-XXXXXX").string();
+    REQUIRE(::mkdtemp(folder.data()) != nullptr);
+    auto opened = FileStorage::open(folder);
+    REQUIRE(opened);
+    files = std::move(*opened);
+    site("a.example", Mode::automatic);
+    REQUIRE(configure());
+    const auto set = memory.folders["certs/a.example"].back();
+    REQUIRE(test::await(control, files->store_set("certs/a.example", set)));
+    key = folder + "/certs/a.example/00000001/privkey.pem";
+  }
+  ~OnDisk() {
+    manager.reset();
+    files.reset();
+    settle();
+    std::filesystem::remove_all(folder);
+  }
+  void restart() {
+    storage = files.get();
+    start();
+    REQUIRE(configure());
+  }
+  template <class Done>
+  bool run_until(Done done) {
+    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    while (!done() && std::chrono::steady_clock::now() < deadline) {
+      control.restart();
+      control.run_one_for(10ms);
+    }
+    return done();
+  }
+
+  std::string folder;
+  std::string key;
+  std::unique_ptr<FileStorage> files;
+};
+
+}  // namespace
+
+TEST_CASE("A damaged certificate with none before it is quarantined, then ordered anew") {
+  OnDisk world;
+  std::ofstream(world.key) << "damaged";
+  world.restart();
+  CHECK(world.run_until([&] { return world.ca.forgotten.size() == 2; }));
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(std::filesystem::exists(world.folder + "/quarantine/certs_a.example_00000001"));
+  CHECK(std::filesystem::exists(world.folder + "/certs/a.example/current/fullchain.pem"));
+  auto listed = test::await(world.control, read_status(*world.files));
+  REQUIRE(listed);
+  REQUIRE(listed->size() == 1);
+  CHECK(listed->front().name == "a.example");
+  CHECK(listed->front().state == "active");
+  CHECK(listed->front().issuer == world.served["a.example"]->issuer());
+}
+
+TEST_CASE("A key that cannot be read is named, nothing is ordered, and it is tried again") {
+  OnDisk world;
+  std::filesystem::rename(world.key, world.key + ".aside");
+  std::filesystem::create_symlink(world.key + ".aside", world.key);  // opened as no link may be
+  world.restart();
+  CHECK(world.run_until([&] { return !world.status("a.example").last_error.empty(); }));
+  CHECK(world.status("a.example").last_error.find(world.key) != std::string::npos);
+  const auto answer = world.ask_for("a.example");
+  CHECK(world.run_until([&] { return answer->times == 1; }));
+  CHECK(answer->given->outcome == Given::fallback);
+  std::filesystem::rename(world.key + ".aside", world.key);
+  world.clock.advance(61s);
+  world.manager->recheck();
+  CHECK(world.run_until([&] { return world.served.contains("a.example"); }));
+  CHECK(world.ca.orders.size() == 1);
+}
+
+TEST_CASE("A removed site's certificate is archived, and back without an order") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  const auto sites = std::exchange(world.snapshot.sites, {});
+  world.site("b.example", Mode::automatic);
+  REQUIRE(world.configure());
+  CHECK_FALSE(world.served.contains("a.example"));
+  CHECK(world.memory.folders.contains("archive/a.example"));
+  CHECK(world.at_once("a.example") == Given::denied);
+  world.snapshot.sites = sites;
+  REQUIRE(world.configure());
+  CHECK(world.served.contains("a.example"));
+  CHECK(world.memory.folders.contains("certs/a.example"));
+  CHECK(world.ca.orders == std::vector<std::string>{"a.example", "b.example"});
+}
+
+TEST_CASE("A reload drops neither a waiting handshake nor a running order") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  const auto waiting = world.ask_for("a.shops.example");
+  world.settle();
+  world.site("new.example", Mode::automatic);
+  world.snapshot.acme.email = "other@example.com";  // another account: another desk
+  REQUIRE(world.configure());
+  CHECK(waiting->times == 0);
+  world.ca.release();
+  world.settle();
+  REQUIRE(waiting->times == 1);
+  CHECK(waiting->given->outcome == Given::ready);
+  CHECK(world.served.contains("new.example"));
+}
+
+TEST_CASE("An order that a former process left is continued without asking or counting") {
+  World world;
+  world.memory.files["orders/a.shops.example/order.json"] = "{}";
+  world.site("*.shops.example", Mode::on_demand);
+  world.snapshot.on_demand.ask = "http://127.0.0.1:1/";
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders == std::vector<std::string>{"a.shops.example"});
+  CHECK(world.served.contains("a.shops.example"));
+  CHECK(world.ca.forgotten == std::vector<std::string>{"a.shops.example"});
+}
+
+TEST_CASE("At most 32 orders run at once, and visited names go first") {
+  World world;
+  for (int number = 0; number < 60; ++number)
+    world.site(fmt::format("n{}.example", number), Mode::automatic);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 32);
+  world.ask_for("n59.example");
+  world.ca.release();
+  world.settle();
+  CHECK(world.ca.orders.size() == 60);
+  CHECK(world.ca.running_max == 32);
+  CHECK(world.ca.orders[32] == "n59.example");
+}
+
+TEST_CASE("Too many waiting handshakes are answered, not queued") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  for (size_t number = 0; number < Parking::per_client_max; ++number)
+    world.ask_for(fmt::format("a.n{}.com", number), "203.0.113.9");
+  const auto one_more = world.ask_for("a.more.com", "203.0.113.9");
+  CHECK(one_more->times == 1);
+  CHECK(one_more->given->outcome == Given::failed);
+  world.settle();
+  CHECK(world.ca.orders.size() == Parking::per_client_max);  // and it started none
+  for (size_t number = 1; number < Parking::per_name_max; ++number) world.ask_for("a.n0.com");
+  CHECK(world.at_once("a.n0.com") == Given::fallback);
+  world.ca.release();
+  world.settle();
+  CHECK(world.at_once("a.more.com", "203.0.113.9") == Given::ready);
+}
+
+TEST_CASE("On-demand certificates are renewed only if somebody came by in 30 days") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  CHECK(world.at_once("busy.example") == Given::ready);
+  CHECK(world.at_once("idle.example") == Given::ready);
+  for (int day = 0; day < 75; ++day) {
+    world.pass(24h);
+    world.manager->seen("busy.example");
+  }
+  CHECK(std::count(world.ca.orders.begin(), world.ca.orders.end(), "busy.example") == 2);
+  CHECK(std::count(world.ca.orders.begin(), world.ca.orders.end(), "idle.example") == 1);
+}
+
+TEST_CASE("After a restart a visited name is renewed without a visit") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.example") == Given::ready);
+  for (int day = 0; day < 50; ++day) {
+    world.pass(24h);
+    world.manager->seen("a.example");
+  }
+  world.pass(11min);
+  world.pass(2s);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.served.empty());
+  for (int day = 0; day < 20; ++day) world.pass(24h);
+  CHECK(world.ca.orders.size() == 2);
+}
+
+TEST_CASE("A clock that the CA's contradicts starts no storm of renewals") {
+  World world;
+  for (int number = 0; number < 20; ++number)
+    world.site(fmt::format("n{}.example", number), Mode::automatic);
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 20);
+  const auto right = world.clock.wall();
+  world.ca.clock = right;
+  world.clock.set_wall(right + 24h * 80);
+  world.manager->recheck();
+  world.settle();
+  world.pass(5min);
+  CHECK(world.ca.orders.size() == 20);
+  world.clock.set_wall(right + 6min);
+  world.ca.clock.reset();
+  world.pass(20min);
+  CHECK(world.ca.orders.size() == 20);
+}
+
+TEST_CASE("certificates = internal: our own root signs, and a restart keeps both") {
+  World world;
+  world.site("*.inside.example", Mode::internal);
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.empty());
+  REQUIRE(world.served.contains("*.inside.example"));
+  CHECK_FALSE(world.served["*.inside.example"]->self_signed());
+  const auto serial = world.served["*.inside.example"]->serial();
+  CHECK(world.memory.folders.contains("internal/root"));
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.served["*.inside.example"]->serial() == serial);
+  CHECK(world.at_once("a.inside.example") == Given::ready);
+}
+
+TEST_CASE("Own files and plain sites need nothing") {
+  World world;
+  world.site("own.example", Mode::automatic).certificate = "cert.pem";
+  world.site("plain.example", Mode::off);
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.empty());
+  CHECK(world.manager->status().empty());
+}
+
+TEST_CASE("A fallback is made once for a zone, stored, and the same after a restart") {
+  World world;
+  world.site("a.zone.example", Mode::automatic);
+  world.ca.fail(FailureClass::validation);
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.zone.example") == Given::fallback);
+  const auto serial = world.fallbacks["zone.example"]->serial();
+  CHECK(world.memory.folders.contains("fallback/zone.example"));
+  world.fallbacks.clear();
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.zone.example") == Given::fallback);
+  CHECK(world.fallbacks["zone.example"]->serial() == serial);
+}
+
+TEST_CASE("Two CAs: the second takes what the first cannot") {
+  World world;
+  ScriptedCa second(world.control, world.clock);
+  config::CertificateAuthority authority;
+  authority.name = "second-ca";
+  authority.directory = "https://second.test/dir";
+  world.snapshot.acme.authorities.push_back(authority);
+  ManagerHooks hooks;
+  hooks.serve = [&](const std::string& name, tls::CertificatePtr one) { world.served[name] = one; };
+  world.manager = std::make_unique<Manager>(
+      world.control, world.fetcher, world.memory, world.http01, world.clock,
+      world.metrics.control(), hooks,
+      [&](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
+        return (settings.name == "second-ca" ? second : world.ca).authority(settings);
+      });
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::rate_limit, world.clock.wall() + 3h);
+  REQUIRE(world.configure());
+  world.pass(1s);
+  CHECK(world.ca.orders.size() == 1);
+  CHECK(second.orders.size() == 1);
+  CHECK(world.served.contains("a.example"));
+  world.manager.reset();
+  world.settle();
+}
+
+TEST_CASE("After stop nothing starts, waiting handshakes end, running orders finish") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  const auto running = world.ask_for("a.example");
+  world.settle();
+  world.manager->stop();
+  CHECK(running->times == 0);
+  CHECK(world.at_once("b.example") == Given::fallback);
+  world.ca.release();
+  world.settle();
+  REQUIRE(running->times == 1);
+  CHECK(running->given->outcome == Given::ready);
+  CHECK(world.memory.folders.contains("certs/a.example"));
+  CHECK(world.ca.orders.size() == 1);
+}
+
+TEST_CASE("A manager that ends with orders and handshakes under way leaves nothing behind") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  world.ask_for("a.example");
+  world.settle();
+  world.manager.reset();
+  world.ca.release();
+  world.settle();
+  CHECK(world.served.empty());
+}
