@@ -3,10 +3,11 @@
 find_program(CCACHE ccache)
 if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # The sloppiness lets ccache serve objects built with the precompiled header; the base folder lets
-  # a second checkout use what the first one built.
+  # a second checkout use what the first one built. GCC never writes the same precompiled header
+  # twice, so what goes into it stands for it (CCACHE_PCH_EXTSUM, see gatehouse_precompile).
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
     CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
+    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_PCH_EXTSUM=1 ${CCACHE})
 endif()
 
 find_package(Threads REQUIRED)
@@ -54,6 +55,13 @@ target_link_libraries(gatehouse_options INTERFACE Threads::Threads Boost::boost)
 function(gatehouse_precompile target)
   if(target STREQUAL "gatehouse_base")
     target_precompile_headers(${target} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/precompiled.hpp)
+    file(SHA256 ${CMAKE_SOURCE_DIR}/cmake/precompiled.hpp content)
+    get_target_property(options gatehouse_options INTERFACE_COMPILE_OPTIONS)
+    get_target_property(definitions gatehouse_options INTERFACE_COMPILE_DEFINITIONS)
+    string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+    string(SHA256 sum "${content} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} \
+${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${options} ${definitions} ${Boost_VERSION} ${fmt_VERSION}")
+    file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum ${sum})
   else()
     target_precompile_headers(${target} REUSE_FROM gatehouse_base)
   endif()
