@@ -32,7 +32,7 @@ constexpr std::array<Rule, 27> rules = {{
      "a CAA record forbids this CA: add one that names it, or remove the record"},
     {"dnssec", FailureClass::validation,
      "the zone's DNSSEC signatures do not verify: repair them or remove the DS record"},
-    {"rateLimited", FailureClass::rate_limit, "wait, or add a second CA to [acme] authorities"},
+    {"rateLimited", FailureClass::rate_limit, "wait, or add a second CA to acme.ca"},
     {"rejectedIdentifier", FailureClass::policy,
      "the CA issues nothing for this name: use another CA or another name"},
     {"unsupportedIdentifier", FailureClass::policy,

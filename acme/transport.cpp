@@ -201,10 +201,11 @@ awaitable<Outcome<Directory>> Transport::State::fetch_directory(Errand errand) {
           std::chrono::abs(skew).count(), skew.count() > 0 ? "ahead of" : "behind", authority.name);
     }
   }
-  directory = std::move(*parsed);
+  directory = *parsed;
   directory_since = clock.wall();
   co_await store_directory();
-  co_return *directory;
+  // Not *directory: somebody may have thrown it away meanwhile.
+  co_return *parsed;
 }
 
 awaitable<Outcome<Directory>> Transport::State::join_directory(const Errand& errand) {

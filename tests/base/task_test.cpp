@@ -66,9 +66,14 @@ Task<void> take_text(std::string& out) {
 }  // namespace
 
 TEST_CASE("tasks return values through many levels without growing the stack") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  const int depth = 500;  // sanitizers keep GCC from turning every transfer into a jump
+#else
+  const int depth = 20'000;
+#endif
   int result = 0;
-  spawn(store(20'000, result));
-  CHECK(result == 20'000);
+  spawn(store(depth, result));
+  CHECK(result == depth);
 }
 
 TEST_CASE("a parked operation is resumed only when it is complete") {
