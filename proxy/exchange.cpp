@@ -98,6 +98,7 @@ class Exchange final : public http::ServerStream::Watcher {
   base::Task<void> respond(const Endpoint& endpoint, Relay& relay);
   bool may_retry(const Upstream& upstream, const Relay* relay);
   void fail();
+  void count_failure(uint16_t status);
 
   Worker& worker_;
   const ClientFacts& facts_;
@@ -389,33 +390,32 @@ bool Exchange::may_retry(const Upstream& upstream, const Relay* relay) {
 // Ends an exchange that went wrong: with an error page if nothing was sent yet, else so that the
 // client sees that something is missing.
 void Exchange::fail() {
-  if (gone_) {
-    status_ = client_closed_request;
-    worker_.metrics().add(Metric::requests_cancelled);
+  const uint16_t status = gone_ ? client_closed_request : status_of(*error_);
+  count_failure(status);
+  if (status == client_closed_request || head_sent_) {
+    if (!head_sent_) status_ = status;
     stream_.abort();
     return;
   }
-  worker_.metrics().add(
-      error_->side == Side::downstream ? Metric::downstream_timeouts : Metric::upstream_failures,
-      error_->side == Side::downstream && error_->kind != ErrorKind::timeout ? 0 : 1);
-  if (error_->side == Side::upstream && error_->kind == ErrorKind::timeout) {
-    worker_.metrics().add(Metric::upstream_timeouts);
-  }
-  if (error_->side == Side::upstream) {
-    log::warn("{} {}{}: {}", stream_.request().method_text, stream_.request().authority,
-              stream_.request().target.substr(0, 200), error_->context);
-  }
-  if (head_sent_) {
-    stream_.abort();
-    return;
-  }
-  status_ = status_of(*error_);
-  if (status_ == client_closed_request) {
-    worker_.metrics().add(Metric::requests_cancelled);
-    stream_.abort();
-    return;
-  }
+  status_ = status;
   write_error_page(stream_, {status_, status_ == 503 ? 5U : 0U});
+}
+
+void Exchange::count_failure(uint16_t status) {
+  auto& metrics = worker_.metrics();
+  if (status == client_closed_request) {
+    metrics.add(Metric::requests_cancelled);
+    return;
+  }
+  const bool timeout = error_->kind == ErrorKind::timeout;
+  if (error_->side == Side::downstream) {
+    if (timeout) metrics.add(Metric::downstream_timeouts);
+    return;
+  }
+  metrics.add(Metric::upstream_failures);
+  if (timeout) metrics.add(Metric::upstream_timeouts);
+  log::warn("{} {}{}: {}", stream_.request().method_text, stream_.request().authority,
+            stream_.request().target.substr(0, 200), error_->context);
 }
 
 void Exchange::on_client_gone() {

@@ -247,7 +247,7 @@ void Stream::take_input(std::string_view bytes) {
 }
 
 Io Stream::fill() {
-  if (failed()) return Io::failed;
+  if (failed() || !is_open()) return Io::failed;
   if (ended_) return Io::eof;
   kept_.trim();
   if (!readable) return Io::again;
@@ -416,7 +416,7 @@ Io Stream::send_plain(std::span<const std::string_view> pieces) {
 }
 
 Io Stream::flush() {
-  if (failed() || write_broken_) return Io::failed;
+  if (failed() || write_broken_ || !is_open()) return Io::failed;
   while (!output_.empty()) {
     if (!writable) return Io::again;
     const ssize_t count = ::send(fd(), output_.data(), output_.size(), MSG_NOSIGNAL);

@@ -29,7 +29,7 @@ FLOORS = {
 FENCES = [
     ("toml++", r"toml(\+\+|plusplus)?[/.]", r"config/[^/]+\.cpp"),
     ("nghttp2", r"nghttp2/", r"http/http2_[^/]+\.cpp"),
-    ("Beast", r"boost/beast", r"http/http1_[^/]+|admin/.+"),
+    ("Beast", r"boost/beast", r"admin/.+"),
     ("OpenSSL", r"openssl/|boost/asio/ssl", r"tls/.+|acme/jose\.cpp"),
     ("libcurl", r"curl/", r"base/fetch\.cpp"),
     ("ldns", r"ldns/", r"acme/dns/.+"),
