@@ -15,18 +15,30 @@ namespace {
 constexpr hours internal_leaf_lifetime{24 * 90};
 constexpr hours root_left_min{24 * 180};
 constexpr const char* root_folder = "internal/root";
-constexpr std::chrono::seconds date_timeout{5};
+constexpr std::chrono::seconds look_timeout{5};
+
+base::FetchRequest look_at(std::string url, std::string trust) {
+  base::FetchRequest request;
+  request.url = std::move(url);
+  request.ca_file = std::move(trust);
+  request.timeout = request.connect_timeout = look_timeout;
+  request.fresh_connection = true;
+  return request;
+}
 
 asio::awaitable<std::optional<base::WallClock::time_point>> date_of(base::Fetcher* fetcher,
                                                                     std::string url,
                                                                     std::string trust) {
-  base::FetchRequest request;
-  request.url = std::move(url);
-  request.ca_file = std::move(trust);
-  request.timeout = request.connect_timeout = date_timeout;
-  auto response = co_await fetcher->fetch(std::move(request));
+  auto response = co_await fetcher->fetch(look_at(std::move(url), std::move(trust)));
   if (!response) co_return std::nullopt;
   co_return parse_http_date(response->field("date"));
+}
+
+/// A GET of its own: the issuer's may be the very one that hangs.
+asio::awaitable<bool> shows_directory(base::Fetcher* fetcher, std::string url, std::string trust) {
+  auto response = co_await fetcher->fetch(look_at(std::move(url), std::move(trust)));
+  co_return response && response->status == 200 &&
+      response->body.find("newOrder") != std::string::npos;
 }
 
 /// The root, loaded or made once, and what it signs.
@@ -131,7 +143,9 @@ Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Http01& http0
     return kept->issuer->obtain(std::move(id), std::move(names));
   };
   made.forget = [kept](std::string id) { return kept->issuer->forget(std::move(id)); };
-  made.probe = [kept] { return kept->issuer->probe(); };
+  made.probe = [&fetcher, url = authority.directory, trust = authority.trust] {
+    return shows_directory(&fetcher, url, trust);
+  };
   made.orders_placed = [kept] { return kept->issuer->orders_placed(); };
   made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
     return date_of(&fetcher, url, trust);

@@ -349,7 +349,10 @@ void Manager::State::failed(Entry& entry, const DeskPtr& desk, Failure failure) 
   note_change();
   entry.last = failure;
   if (desk->orders->open()) {
-    base::log::debug("{}", failure.sentence);
+    // Once for each name; that the CA is still down is said for all of them together.
+    if (entry.failures == 1)
+      base::log::warn("{}; next attempt when {} answers again", failure.sentence,
+                      desk->settings.name);
     await_ca(entry);
     return give_fallback(entry);
   }

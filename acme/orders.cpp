@@ -155,6 +155,7 @@ void Orders::attempted(const RunPtr& run, CertificateOutcome outcome) {
       const bool was_open = breaker_.open();
       breaker_.reset();
       if (was_open) recovered();
+      told_down_ = told_up_ = false;
     }
     return finish(run, std::move(outcome));
   }
@@ -221,10 +222,11 @@ void Orders::became_open(const std::string& reason) {
   arm_probe();
   const auto wait =
       std::chrono::duration_cast<std::chrono::seconds>(probe_due_ - clock_.monotonic());
-  base::log::warn(
-      "{} is not taking orders ({}): stored certificates and fallbacks are served, "
-      "next look in {} s",
-      authority_.name, reason, wait.count());
+  if (!std::exchange(told_down_, true))
+    base::log::warn(
+        "{} is not taking orders ({}): stored certificates and fallbacks are served, "
+        "next look in {} s",
+        authority_.name, reason, wait.count());
   fail_waiting();
   if (events_.opened) events_.opened();
 }
@@ -296,7 +298,8 @@ void Orders::probed(uint64_t number, bool well) {
 
 void Orders::recovered() {
   agenda_.cancel(probe_);
-  if (!breaker_.on_trial()) base::log::info("{} takes orders again", authority_.name);
+  if (!breaker_.on_trial() && !std::exchange(told_up_, true))
+    base::log::info("{} answers again", authority_.name);
   // What hung while it was down would go on hanging until its time-out.
   for (auto& [id, run] : std::unordered_map(running_))
     if (run->trying && run->since < opened_at_)

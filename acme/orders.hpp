@@ -109,6 +109,9 @@ class Orders : public std::enable_shared_from_this<Orders> {
   uint64_t last_probe_ = 0;
   uint64_t judged_ = 0;  // the newest probe whose end has counted
   unsigned probes_running_ = 0;
+  // Said once until an order goes through: a CA that is half up opens and closes for hours.
+  bool told_down_ = false;
+  bool told_up_ = false;
   bool stopped_ = false;
   bool detached_ = false;
 };

@@ -229,6 +229,8 @@ struct TransferGuard {
   TransferGuard& operator=(const TransferGuard&) = delete;
   ~TransferGuard() {
     if (transfer.easy == nullptr) return;
+    // Given up because nothing came: the next request must not share that connection.
+    if (!transfer.finished) curl_easy_setopt(transfer.easy, CURLOPT_FORBID_REUSE, 1L);
     engine->abandon(transfer);
     curl_easy_cleanup(transfer.easy);
     curl_slist_free_all(transfer.fields);
@@ -439,7 +441,8 @@ Result<void> prepare(Transfer& transfer, const FetchRequest& request) {
   // Over TLS, a burst shares one HTTP/2 connection, also while it is still being set up.
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                    secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1);
-  curl_easy_setopt(easy, CURLOPT_PIPEWAIT, secure ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_PIPEWAIT, secure && !request.fresh_connection ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, request.fresh_connection ? 1L : 0L);
   set_method(easy, request);
   if (auto set = set_fields(transfer, request); !set) return set;
   return set_roots(transfer, request.ca_file);

@@ -29,6 +29,7 @@ struct FetchRequest {
   std::chrono::milliseconds timeout{45'000};  // the whole request
   size_t response_body_max = 1024 * 1024;
   bool follow_redirects = false;
+  bool fresh_connection = false;  // none that is kept: a probe must not trust what may hang
 };
 
 struct FetchResponse {
