@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::chrono::minutes housekeeping_interval{10};
 constexpr std::chrono::seconds small_state_delay{1};
+constexpr std::chrono::hours purge_interval{24};
 constexpr std::chrono::minutes small_state_retry{1};
 constexpr const char* on_demand_rate_path = "on_demand/rate.json";
 constexpr const char* visits_path = "on_demand/visits.json";
@@ -303,6 +304,13 @@ void Manager::State::keep_house() {
   on_demand_budget.buckets.tidy(clock.wall());
   for (const auto& desk : desks) desk->budget.buckets.tidy(clock.wall());
   if (visits.changed()) note_change();
+  if (now < purged_until) return;
+  purged_until = now + purge_interval;
+  asio::co_spawn(control, purge(shared_from_this()), asio::detached);
+}
+
+asio::awaitable<void> Manager::State::purge(std::shared_ptr<State> self) {
+  co_await self->vault.purge(self->clock.wall());
 }
 
 asio::awaitable<void> Manager::State::save_small_state(std::shared_ptr<State> self) {
@@ -367,6 +375,15 @@ std::vector<CertificateStatus> Manager::State::status() const {
       status.state = "waiting";
     list.push_back(std::move(status));
   }
+  visits.each([&](const std::string& name, const Visits::Visit& visit) {
+    if (visit.renew_at == Visits::Time{} || entries.contains(name)) return;
+    CertificateStatus stored;
+    stored.name = name;
+    stored.state = "stored";
+    stored.on_demand = true;
+    stored.renew_at = visit.renew_at;
+    list.push_back(std::move(stored));
+  });
   std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return list;
 }

@@ -39,7 +39,8 @@ struct ManagerHooks {
 /// For `gatehouse certs list` and the admin interface.
 struct CertificateStatus {
   std::string name;
-  std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired"
+  std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired", or
+                       // "stored": on demand, and not read since the start
   std::string issuer;  // empty: none yet
   std::string serial;
   std::chrono::system_clock::time_point not_before, not_after, renew_at;  // epoch: unknown

@@ -119,6 +119,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void resume_journalled();
   void schedule_visited();
   static boost::asio::awaitable<void> archive_unclaimed(std::shared_ptr<State> self);
+  static boost::asio::awaitable<void> purge(std::shared_ptr<State> self);
   void keep_house();
   void note_change();
   static boost::asio::awaitable<void> save_small_state(std::shared_ptr<State> self);
@@ -215,6 +216,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   size_t awaited_on_demand = 0;  // on-demand entries without a certificate
   uint64_t last_waiter = 0;
   base::Monotonic::time_point throttle_told_until{};
+  base::Monotonic::time_point purged_until{};
 
   Agenda::Id housekeeping = 0;
   Agenda::Id small_state_save = 0;

@@ -21,6 +21,7 @@ using base::Result;
 namespace {
 
 constexpr std::chrono::hours fallback_left_min{24 * 30};
+constexpr std::chrono::hours archived_after_end{24 * 30};
 
 FileSet files_of(const tls::Certificate& certificate, const CertificateNote& note) {
   constexpr std::string_view end_line = "-----END CERTIFICATE-----\n";
@@ -144,6 +145,18 @@ asio::awaitable<Result<void>> Vault::archive(std::string id) {
     archived_.insert(id);
   }
   co_return moved;
+}
+
+asio::awaitable<void> Vault::purge(base::WallClock::time_point now) {
+  const std::vector<std::string> ids(archived_.begin(), archived_.end());
+  for (const auto& id : ids) {
+    auto stored = co_await load_from("archive/" + id);
+    // Back in use meanwhile, or unreadable: a person's, not ours to remove.
+    if (!stored || !archived_.contains(id)) continue;
+    if (now - stored->certificate->not_after() < archived_after_end) continue;
+    auto removed = co_await storage_.move("archive/" + id, "");
+    if (removed) archived_.erase(id);
+  }
 }
 
 struct Fallbacks::State : std::enable_shared_from_this<Fallbacks::State> {

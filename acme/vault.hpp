@@ -52,6 +52,9 @@ class Vault {
   /// Out of certs/, to be found again if the name returns.
   boost::asio::awaitable<base::Result<void>> archive(std::string id);
 
+  /// Removes from archive/ what ended over 30 days ago.
+  boost::asio::awaitable<void> purge(base::WallClock::time_point now);
+
   /// The same for leaves of the internal authority, which are never mistaken for a CA's.
   boost::asio::awaitable<base::Result<StoredCertificate>> load_internal(std::string id);
   boost::asio::awaitable<base::Result<void>> save_internal(std::string id,

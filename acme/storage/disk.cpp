@@ -29,6 +29,8 @@ constexpr size_t checksum_line = checksum_mark.size() + 64 + 1;
 constexpr std::string_view list_of_sums = "SHA256SUMS";
 constexpr std::string_view current_link = "current";
 constexpr size_t path_max = 1024;
+constexpr const char* collections[] = {"issuers",    "orders",   "certs",    "archive",
+                                       "quarantine", "fallback", "internal", "on_demand"};
 
 class Descriptor {
  public:
@@ -239,11 +241,15 @@ Result<void> Disk::prepare() {
       base::log::warn("storage: {} is open to other users (mode {:o}): choose a folder of its own",
                       root_, static_cast<unsigned>(about.st_mode & 07777));
   }
+  // Made here, so that no write has to wait for another's folder to be durable.
+  for (const char* name : collections)
+    if (::mkdir(full(name).c_str(), 0700) != 0 && errno != EEXIST)
+      return failure(errno, "create", full(name));
   // What a crash left half written was never acknowledged.
   std::filesystem::remove_all(full("tmp"), code);
   if (::mkdir(full("tmp").c_str(), 0700) != 0 && errno != EEXIST)
     return failure(errno, "create", full("tmp"));
-  return {};
+  return sync_folder(root_);
 }
 
 Result<void> Disk::take_lock() {

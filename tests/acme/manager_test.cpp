@@ -749,6 +749,36 @@ TEST_CASE("A removed site's certificate is archived, and back without an order")
   CHECK(world.ca.orders == std::vector<std::string>{"a.example", "b.example"});
 }
 
+TEST_CASE("An archived certificate is removed 30 days after its end, not before") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  world.snapshot.sites.clear();
+  REQUIRE(world.configure());
+  REQUIRE(world.memory.folders.contains("archive/a.example"));
+  for (int day = 0; day < 119; ++day) world.pass(24h);
+  CHECK(world.memory.folders.contains("archive/a.example"));
+  for (int day = 0; day < 3; ++day) world.pass(24h);
+  CHECK_FALSE(world.memory.folders.contains("archive/a.example"));
+}
+
+TEST_CASE("Names that are stored but not loaded are in the list") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.example") == Given::ready);
+  world.pass(11min);
+  world.pass(2s);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.status("a.example").state == "stored");
+  CHECK(world.status("a.example").on_demand);
+  CHECK(world.at_once("a.example") == Given::ready);
+  CHECK(world.status("a.example").state == "active");
+  CHECK(world.manager->status().size() == 1);
+}
+
 TEST_CASE("A reload drops neither a waiting handshake nor a running order") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
