@@ -99,6 +99,7 @@ void Reactor::wait() {
 void Reactor::run_batches() {
   std::array<epoll_event, batch_events_max> events;
   for (size_t round = 0; round < batches_in_a_row_max; ++round) {
+    ++batch_;
     const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 0);
     read_clock();
     for (int i = 0; i < count; ++i) {

@@ -108,6 +108,10 @@ class Reactor {
   TimerWheel& timers() { return timers_; }
   void arm(Timer& timer, std::chrono::milliseconds wait) { timers_.arm(timer, now_, wait); }
 
+  /// Counts the calls that ask the kernel for events: what is readable in the batch in which
+  /// something was sent was there before it was sent.
+  uint64_t batch() const { return batch_; }
+
   /// The time read once for the batch.
   Monotonic::time_point now() const { return now_; }
   WallClock::time_point wall_now() const { return wall_offset_ + (now_ - Monotonic::time_point{}); }
@@ -132,6 +136,7 @@ class Reactor {
   TimerWheel timers_;
   Retirable* retired_ = nullptr;
   std::vector<Deferred*> deferred_, running_;
+  uint64_t batch_ = 0;
   bool turn_posted_ = false;
 };
 

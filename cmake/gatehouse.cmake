@@ -59,8 +59,9 @@ function(gatehouse_precompile target)
     get_target_property(options gatehouse_options INTERFACE_COMPILE_OPTIONS)
     get_target_property(definitions gatehouse_options INTERFACE_COMPILE_DEFINITIONS)
     string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
-    string(SHA256 sum "${content} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} \
-${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${options} ${definitions} ${Boost_VERSION} ${fmt_VERSION}")
+    list(APPEND content ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_CXX_FLAGS}
+      ${CMAKE_CXX_FLAGS_${type}} ${options} ${definitions} ${Boost_VERSION} ${fmt_VERSION})
+    string(SHA256 sum "${content}")
     file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum ${sum})
   else()
     target_precompile_headers(${target} REUSE_FROM gatehouse_base)

@@ -50,6 +50,7 @@ void Http1Client::write_head(const RequestHead& head, std::string_view host,
   failure_ = nullptr;
   interim_responses_ = 0;
   keep_alive_ = true;
+  sent_in_batch_ = reactor_.batch();
   scanner_.reset();
   HeadBuffer out = head_scratch();
   write_request_head(head, host, out);
@@ -102,6 +103,10 @@ Poll Http1Client::poll_drained() {
 
 Poll Http1Client::poll_head() {
   if (failure_ != nullptr) return Poll::failed;
+  if (reused_ && !response_begun_ && stream_.readable && reactor_.batch() == sent_in_batch_) {
+    // A FIN, or bytes that were there before the request: they answer another one, or none.
+    return broken(ErrorKind::closed, "the idle connection had ended, or said something unasked");
+  }
   for (;;) {
     const auto bytes = stream_.unread();
     if (!bytes.empty()) {

@@ -89,6 +89,7 @@ class Http1Client final : public ClientStream,
   config::Duration idle_limit_;
   const char* failure_ = nullptr;
   base::ErrorKind failure_kind_ = base::ErrorKind::io;
+  uint64_t sent_in_batch_ = 0;
   uint32_t interim_responses_ = 0;
   Method method_ = Method::get;
   Framing request_framing_ = Framing::none;

@@ -4,6 +4,7 @@
 #include <future>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <set>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -39,7 +40,10 @@ struct Digest {
 /// Sends back whatever comes, and closes when the peer has.
 class Echo final : public Source, public Retirable {
  public:
-  explicit Echo(Reactor& reactor) : reactor_(reactor) {}
+  Echo(Reactor& reactor, std::set<Echo*>& open) : reactor_(reactor), open_(open) {
+    open_.insert(this);
+  }
+  ~Echo() override { open_.erase(this); }
 
  private:
   void on_ready() override {
@@ -74,6 +78,7 @@ class Echo final : public Source, public Retirable {
     return true;
   }
   Reactor& reactor_;
+  std::set<Echo*>& open_;
   ByteQueue waiting_;
 };
 
@@ -92,17 +97,21 @@ class Acceptor final : public Source {
     REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
     REQUIRE(reactor.add_listener(*this, fd, false));
   }
-  ~Acceptor() override { reactor_.close(*this); }
+  ~Acceptor() override {
+    reactor_.close(*this);
+    while (!open_.empty()) delete *open_.begin();  // whose end was not seen any more
+  }
   sockaddr_in address{};
 
  private:
   void on_ready() override {
     const int fd = ::accept4(this->fd(), nullptr, nullptr, SOCK_NONBLOCK);
     if (fd < 0) return;
-    auto echo = std::make_unique<Echo>(reactor_);
+    auto echo = std::make_unique<Echo>(reactor_, open_);
     if (reactor_.add(*echo, fd)) echo.release();  // it frees itself when the client closes
   }
   Reactor& reactor_;
+  std::set<Echo*> open_;
 };
 
 /// An echo server on a thread of its own.

@@ -196,6 +196,55 @@ TEST_CASE("an idle connection that the origin closes is lost, and one with stray
   }
 }
 
+namespace {
+
+/// Sends the next request in the very batch in which its connection becomes readable, as an event
+/// of another client's may, and before the stream has heard of it.
+base::Task<void> wake_and_request(Scene& scene, bool& woken) {
+  woken = scene.client->wake(settings());
+  auto requesting = request(scene);
+  co_await requesting;
+}
+
+struct Trigger final : base::Source {
+  Trigger(Scene& s, bool& w) : scene(s), woken(w) {}
+  void on_ready() override {
+    if (std::exchange(fired, true)) return;
+    base::spawn(wake_and_request(scene, woken));
+  }
+  Scene& scene;
+  bool& woken;
+  bool fired = true;
+};
+
+}  // namespace
+
+TEST_CASE("bytes that were there before the request are not its answer") {
+  Scene scene;
+  bool woken = false;
+  SocketPair clock;
+  Trigger trigger(scene, woken);
+  REQUIRE(scene.stage.reactor.add(trigger, clock.ours));
+  base::spawn(request(scene));
+  scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  scene.stage.until([&] { return scene.ended; });
+  REQUIRE(scene.client->reusable());
+  Keeping keeping;
+  scene.client->rest(keeping);
+  scene.stage.settle();
+  scene.ended = false;
+  scene.log.clear();
+  trigger.fired = false;
+  // The trigger's event comes first, because it became ready first.
+  clock.send("now");
+  scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(woken);
+  CHECK(scene.log == "failed: closed");
+  CHECK(scene.client->error().retry == base::Retry::if_reused);
+  scene.stage.reactor.close(trigger);
+}
+
 TEST_CASE("an idle connection is given up before the origin's keep-alive runs out") {
   Scene scene;
   base::spawn(request(scene));
