@@ -30,7 +30,7 @@ class Descriptor {
 };
 
 std::string why(int code) {
-  const auto reason = std::generic_category().message(code);
+  auto reason = std::generic_category().message(code);
   switch (code) {
     case ENOENT:
       return reason + ": create it or correct the path";
