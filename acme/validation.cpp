@@ -14,6 +14,16 @@ using boost::asio::awaitable;
 namespace {
 
 constexpr std::string_view http01_type = "http-01";
+constexpr int http_bad_request = 400;
+
+/// Whether the CA has not been told yet that the challenge can be looked at.
+bool waits_for(const Authorization& authorization, const std::string& challenge_url) {
+  if (authorization.status != AuthorizationStatus::pending) return false;
+  for (const auto& challenge : authorization.challenges) {
+    if (challenge.url == challenge_url) return challenge.status == "pending";
+  }
+  return true;
+}
 
 std::string joined(const std::vector<std::string>& words) {
   return words.empty() ? std::string("none") : fmt::format("{}", fmt::join(words, ", "));
@@ -68,7 +78,12 @@ awaitable<Outcome<void>> Validation::begin(const std::string& url) {
   if (chosen->status != "pending") co_return Outcome<void>();
   const Errand errand = errand_for(name, {}, {});
   const auto accepted = co_await client_.accept(account_, chosen->url, errand);
-  if (!accepted) co_return accepted.error();
+  if (accepted) co_return Outcome<void>();
+  // The CA may have been asked in another life, and have begun or ended since we looked: then it
+  // refuses the request, and its verdict is what counts.
+  if (accepted.error().status != http_bad_request) co_return accepted.error();
+  const auto now = co_await client_.authorization(account_, url, errand_);
+  if (!now || waits_for(now->value, chosen->url)) co_return accepted.error();
   co_return Outcome<void>();
 }
 

@@ -309,4 +309,43 @@ TEST_CASE("an order for other names than asked for is not touched") {
   CHECK(ca.count("/authz") == 0);
 }
 
+TEST_CASE("a challenge that the CA has looked at meanwhile is judged, not asked for again") {
+  ScriptedCa ca;
+  const std::string before = "pending";
+  const std::string after = GENERATE(as<std::string>{}, "pending", "processing", "valid");
+  const auto authorization = [&ca](const std::string& status, const std::string& challenge) {
+    ScriptedReply reply;
+    reply.body = fmt::format(
+        R"({{"status":"{1}","identifier":{{"type":"dns","value":"a.example"}},"challenges":)"
+        R"([{{"type":"http-01","status":"{2}","url":"{0}/challenge","token":"abcdefghijklmnopqrstuvwx"}}]}})",
+        ca.server.url(""), status, challenge);
+    return reply;
+  };
+  bool asked = false;
+  int looked = 0;
+  ca.scripts["/order"] = [&ca](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.fields = {{"Location", ca.server.url("/order/1")}};
+    reply.body = ca.order("pending");
+    return reply;
+  };
+  ca.scripts["/challenge"] = [&asked](const ScriptedRequest&) {
+    asked = true;
+    return ScriptedCa::problem(400, "malformed");
+  };
+  ca.scripts["/authz"] = [&](const ScriptedRequest&) {
+    if (!asked) return authorization("pending", before);
+    // The verdict comes one look later.
+    if (++looked == 1) return authorization(after == "valid" ? "valid" : "pending", after);
+    return authorization("valid", "valid");
+  };
+  auto life = ca.live();
+  const auto outcome = life->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  INFO(outcome.error().sentence);
+  CHECK(ca.count("/challenge") == 1);
+  // Past the challenge, or stopped by what the CA really refused.
+  CHECK(ca.count("/finalize") == (after == "pending" ? 0 : 1));
+}
+
 }  // namespace gatehouse::test
