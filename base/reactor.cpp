@@ -112,7 +112,7 @@ void Reactor::run_batches() {
       source.on_ready();
     }
     end_batch();
-    if (count < static_cast<int>(events.size())) break;
+    if (count < busy_batch_events) break;
   }
   wait();
 }
