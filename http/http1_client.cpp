@@ -111,7 +111,13 @@ Poll Http1Client::poll_head() {
     const auto bytes = stream_.unread();
     if (!bytes.empty()) {
       response_begun_ = true;
-      const auto status = scanner_.scan({bytes.data(), bytes.size()}, settings_.head);
+      const std::string_view text(bytes.data(), bytes.size());
+      if (!response_) response_ = base::Recycled<ResponseHead>::take();
+      if (!scanner_.begun()) {
+        const size_t length = parse_whole_response(text, settings_.head, method_, *response_);
+        if (length > 0) return begin_response(length);
+      }
+      const auto status = scanner_.scan(text, settings_.head);
       if (status == HeadScanner::Status::complete) return take_head(scanner_.length());
       if (status == HeadScanner::Status::refused) {
         return broken(ErrorKind::protocol, scanner_.refusal().reason);
@@ -134,18 +140,16 @@ void Http1Client::park_head(base::Parked& operation) {
 }
 
 Poll Http1Client::take_head(size_t length) {
+  scanner_.reset();
+  const std::string_view bytes(stream_.unread().data(), length);
+  const auto refused = parse_response(bytes, settings_.head, method_, *response_);
+  return refused ? broken(ErrorKind::protocol, refused->reason) : begin_response(length);
+}
+
+Poll Http1Client::begin_response(size_t length) {
   timer_.disarm();
   head_awaited_ = false;
-  const std::string_view bytes(stream_.unread().data(), length);
   stream_.consume(length);
-  scanner_.reset();
-  if (response_) {
-    response_->clear();
-  } else {
-    response_ = base::Recycled<ResponseHead>::take();
-  }
-  const auto refused = parse_response(bytes, settings_.head, method_, *response_);
-  if (refused) return broken(ErrorKind::protocol, refused->reason);
   if (response_->status < 200) {
     if (++interim_responses_ > interim_responses_max) {
       return broken(ErrorKind::limit, "the origin sent too many interim responses");

@@ -70,6 +70,7 @@ class Http1Client final : public ClientStream,
   void on_hang_up() override;
   void on_deadline();
   Poll take_head(size_t length);
+  Poll begin_response(size_t length);
   Poll take_body(std::span<char> bytes);
   Poll take_chunked(std::span<char> bytes);
   Poll broken(base::ErrorKind kind, const char* text);

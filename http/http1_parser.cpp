@@ -132,17 +132,15 @@ bool next_line(std::string_view& rest, std::string_view& line) {
   return true;
 }
 
+/// Takes one head off the front of `rest`.
 template <class Head>
-Problem parse(std::string_view rest, size_t fields_max, Head& out) {
+Problem parse(std::string_view& rest, size_t fields_max, Head& out) {
   std::string_view line;
   if (!next_line(rest, line)) return {400, "malformed head"};
   const Problem start = take_start_line(line, out);
   if (start.request_status != 0) return start;
   while (next_line(rest, line)) {
-    if (line.empty()) {
-      if (rest.empty()) return {};
-      break;
-    }
+    if (line.empty()) return {};
     if (out.fields.size() >= fields_max) return {431, "too many fields"};
     // In place: a copy of so fresh a struct stalls.
     const Problem problem = take_field(line, out.fields.emplace_back());
@@ -151,15 +149,23 @@ Problem parse(std::string_view rest, size_t fields_max, Head& out) {
   return {400, "a control character, or no end of the head"};
 }
 
+constexpr std::string_view empty_line = "\r\n";
+
+/// One empty line before a request line is nothing (RFC 9112 section 2.2).
+std::string_view without_empty_line(std::string_view bytes) {
+  return bytes.starts_with(empty_line) ? bytes.substr(empty_line.size()) : bytes;
+}
+
 }  // namespace
 
 std::optional<Refusal> parse_request(std::string_view bytes, const HeadLimits& limits,
                                      RequestHead& out) {
   out.clear();
   if (bytes.size() > limits.bytes_max) return Refusal{431, "the head is too long"};
-  if (bytes.starts_with("\r\n")) bytes.remove_prefix(2);
-  const Problem problem = parse(bytes, limits.fields_max, out);
+  std::string_view rest = without_empty_line(bytes);
+  const Problem problem = parse(rest, limits.fields_max, out);
   if (problem.request_status != 0) return Refusal{problem.request_status, problem.reason};
+  if (!rest.empty()) return Refusal{400, "an empty line within the head"};
   return check_request(out);
 }
 
@@ -167,9 +173,32 @@ std::optional<Refusal> parse_response(std::string_view bytes, const HeadLimits& 
                                       Method request_method, ResponseHead& out) {
   out.clear();
   if (bytes.size() > limits.bytes_max) return Refusal{502, "the head is too long"};
-  const Problem problem = parse(bytes, limits.fields_max, out);
+  std::string_view rest = bytes;
+  const Problem problem = parse(rest, limits.fields_max, out);
   if (problem.request_status != 0) return Refusal{502, problem.reason};
+  if (!rest.empty()) return Refusal{502, "an empty line within the head"};
   return check_response(out, request_method);
+}
+
+size_t parse_whole_request(std::string_view bytes, const HeadLimits& limits, RequestHead& out) {
+  out.clear();
+  std::string_view rest = without_empty_line(bytes);
+  const bool parsed = parse(rest, limits.fields_max, out).request_status == 0;
+  const size_t length = bytes.size() - rest.size();
+  if (parsed && length <= limits.bytes_max && !check_request(out)) return length;
+  out.clear();
+  return 0;
+}
+
+size_t parse_whole_response(std::string_view bytes, const HeadLimits& limits, Method request_method,
+                            ResponseHead& out) {
+  out.clear();
+  std::string_view rest = bytes;
+  const bool parsed = parse(rest, limits.fields_max, out).request_status == 0;
+  const size_t length = bytes.size() - rest.size();
+  if (parsed && length <= limits.bytes_max && !check_response(out, request_method)) return length;
+  out.clear();
+  return 0;
 }
 
 }  // namespace gatehouse::http

@@ -31,6 +31,7 @@ class HeadScanner {
   /// section 2.2): it counts towards length().
   Status scan(std::string_view bytes, const HeadLimits& limits);
   size_t length() const { return length_; }
+  bool begun() const { return scanned_ > 0; }
   Refusal refusal() const { return refusal_; }
   void reset() { *this = HeadScanner{}; }
 
@@ -52,6 +53,13 @@ std::optional<Refusal> parse_request(std::string_view bytes, const HeadLimits& l
                                      RequestHead& out);
 std::optional<Refusal> parse_response(std::string_view bytes, const HeadLimits& limits,
                                       Method request_method, ResponseHead& out);
+
+/// The same in one look for a head that lies whole at the front of `bytes`, as nearly every one
+/// does. Returns its length; 0: it is not whole or not in order, the scanner tells which, and `out`
+/// is empty.
+size_t parse_whole_request(std::string_view bytes, const HeadLimits& limits, RequestHead& out);
+size_t parse_whole_response(std::string_view bytes, const HeadLimits& limits, Method request_method,
+                            ResponseHead& out);
 
 /// Decodes a chunked body (RFC 9112 section 7.1) in place, whatever way it is split.
 class ChunkDecoder {

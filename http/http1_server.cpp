@@ -41,7 +41,13 @@ Poll Http1Server::poll_request() {
   for (;;) {
     const auto bytes = stream_.unread();
     if (!bytes.empty()) {
-      const auto status = scanner_.scan({bytes.data(), bytes.size()}, settings_.head);
+      const std::string_view text(bytes.data(), bytes.size());
+      if (!head_begun_) {
+        request_ = base::Recycled<RequestHead>::take();
+        const size_t length = parse_whole_request(text, settings_.head, *request_);
+        if (length > 0) return take_parsed(length);
+      }
+      const auto status = scanner_.scan(text, settings_.head);
       if (status == HeadScanner::Status::complete) return take_head(scanner_.length());
       if (status == HeadScanner::Status::refused) return refuse(scanner_.refusal());
       if (!head_begun_) {
@@ -68,7 +74,7 @@ void Http1Server::park_request(base::Parked& operation) {
 
 // The head moves to memory of its own: the window it came in is everybody's, and the exchange
 // needs the fields until the end, for retries and the log.
-Poll Http1Server::take_head(size_t length) {
+std::string_view Http1Server::keep_head(size_t length) {
   read_timer_.disarm();
   waiting_ = Waiting::nothing;
   first_request_ = false;
@@ -76,9 +82,22 @@ Poll Http1Server::take_head(size_t length) {
   head_bytes_ = base::Block::take(length);
   std::memcpy(head_bytes_.data(), stream_.unread().data(), length);
   stream_.consume(length);
-  request_ = base::Recycled<RequestHead>::take();
-  const auto refused = parse_request({head_bytes_.data(), length}, settings_.head, *request_);
-  if (refused) return refuse(*refused);
+  return {head_bytes_.data(), length};
+}
+
+Poll Http1Server::take_parsed(size_t length) {
+  const std::string_view received(stream_.unread().data(), length);
+  const std::string_view kept = keep_head(length);
+  request_->move(received, kept.data());
+  return begin_exchange();
+}
+
+Poll Http1Server::take_head(size_t length) {
+  const auto refused = parse_request(keep_head(length), settings_.head, *request_);
+  return refused ? refuse(*refused) : begin_exchange();
+}
+
+Poll Http1Server::begin_exchange() {
   body_remaining_ = request_->content_length;
   request_complete_ = request_->framing == Framing::none ||
                       (request_->framing == Framing::length && body_remaining_ == 0);

@@ -74,7 +74,10 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
 
   void on_hang_up() override;
   void on_read_timeout();
+  std::string_view keep_head(size_t length);
+  Poll take_parsed(size_t length);
   Poll take_head(size_t length);
+  Poll begin_exchange();
   Poll take_body(std::span<char> bytes);
   Poll take_chunked(std::span<char> bytes);
   Poll refuse(Refusal refusal);

@@ -111,6 +111,22 @@ const Field* ResponseHead::find(FieldId id) const {
   return find_in(fields, id);
 }
 
+void RequestHead::move(std::string_view from, const char* to) {
+  const auto follow = [from, to](std::string_view& view) {
+    const size_t offset =
+        reinterpret_cast<uintptr_t>(view.data()) - reinterpret_cast<uintptr_t>(from.data());
+    if (offset < from.size()) view = {to + offset, view.size()};
+  };
+  follow(method_text);
+  follow(target);
+  follow(scheme);
+  follow(authority);
+  for (Field& field : fields) {
+    follow(field.name);
+    follow(field.value);
+  }
+}
+
 // Member by member: assigning a fresh head would give the vectors' memory away.
 void RequestHead::clear() {
   method = Method::other;

@@ -120,6 +120,8 @@ struct RequestHead {
   }
   /// The first not skipped field with that id, or null.
   const Field* find(FieldId id) const;
+  /// The bytes it was parsed from lie at `to` now: every view into them follows.
+  void move(std::string_view from, const char* to);
   void clear();
 };
 
