@@ -244,8 +244,9 @@ base::Task<bool> Connection::complete_handshake(const tls::Context& context,
 
 bool Connection::refuse_handshake(tls::Alert alert) {
   worker_.metrics().add(Metric::handshakes_failed);
-  const std::string_view record = tls::alert_record(alert);
-  stream_.write({&record, 1});
+  const auto record = tls::alert_record(alert);
+  const std::string_view bytes(record.data(), record.size());
+  stream_.write({&bytes, 1});
   return false;
 }
 

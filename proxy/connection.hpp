@@ -12,6 +12,7 @@
 #include "base/task.hpp"
 #include "http/http1_server.hpp"
 #include "proxy/exchange.hpp"
+#include "tls/alert.hpp"
 #include "tls/certificate_table.hpp"
 #include "tls/client_hello.hpp"
 #include "tls/stream.hpp"

@@ -97,24 +97,6 @@ HelloStatus parse_client_hello(std::span<const uint8_t> bytes, ClientHello& out)
   return HelloStatus::complete;
 }
 
-std::string_view alert_record(Alert alert) {
-  switch (alert) {
-    case Alert::handshake_failure:
-      return {"\x15\x03\x03\x00\x02\x02\x28", 7};
-    case Alert::decode_error:
-      return {"\x15\x03\x03\x00\x02\x02\x32", 7};
-    case Alert::protocol_version:
-      return {"\x15\x03\x03\x00\x02\x02\x46", 7};
-    case Alert::internal_error:
-      return {"\x15\x03\x03\x00\x02\x02\x50", 7};
-    case Alert::unrecognized_name:
-      return {"\x15\x03\x03\x00\x02\x02\x70", 7};
-    case Alert::no_application_protocol:
-      return {"\x15\x03\x03\x00\x02\x02\x78", 7};
-  }
-  return {"\x15\x03\x03\x00\x02\x02\x50", 7};
-}
-
 namespace {
 
 /// The record at the front of `bytes`: its fragment, which may still be incomplete.

@@ -29,16 +29,4 @@ enum class HelloStatus : uint8_t { need_more, complete, malformed, not_tls, too_
 /// as no SNI.
 HelloStatus parse_client_hello(std::span<const uint8_t> bytes, ClientHello& out);
 
-/// A fatal TLS alert record for a connection that has no SSL object.
-enum class Alert : uint8_t {
-  handshake_failure = 40,
-  protocol_version = 70,
-  internal_error = 80,
-  decode_error = 50,
-  unrecognized_name = 112,
-  no_application_protocol = 120,
-};
-/// Seven bytes: content type 21, version 3.3, length 2, fatal, code.
-std::string_view alert_record(Alert alert);
-
 }  // namespace gatehouse::tls

@@ -10,6 +10,7 @@
 #include <openssl/rand.h>
 
 #include "tls/certificate.hpp"
+#include "tls/key_schedule.hpp"
 #include "tls/openssl.hpp"
 #include "tls/pem_file.hpp"
 #include "tls/ticket_keys.hpp"
@@ -39,7 +40,8 @@ const unsigned char* bytes_of(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
 }
 
-Result<SslContextPtr> make_context(const SSL_METHOD* method, config::TlsVersion minimum);
+Result<SslContextPtr> make_context(const SSL_METHOD* method, config::TlsVersion minimum,
+                                   const char* property_query);
 Result<void> trust(SSL_CTX* context, const std::string& ca_file);
 Result<void> present(SSL_CTX* context, const config::UpstreamTls& settings);
 int select_alpn(SSL*, const unsigned char** out, unsigned char* out_length,
@@ -51,7 +53,8 @@ int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* 
 }  // namespace
 
 Result<std::shared_ptr<const Context>> Context::server(config::TlsVersion minimum) {
-  auto made = make_context(TLS_server_method(), minimum);
+  auto made = make_context(TLS_server_method(), minimum,
+                           load_key_schedule() ? key_schedule_query : nullptr);
   if (!made) return made.error();
   SSL_CTX* context = made->get();
 
@@ -71,7 +74,7 @@ Result<std::shared_ptr<const Context>> Context::server(config::TlsVersion minimu
 }
 
 Result<std::shared_ptr<const Context>> Context::client(const config::UpstreamTls& settings) {
-  auto made = make_context(TLS_client_method(), config::TlsVersion::tls12);
+  auto made = make_context(TLS_client_method(), config::TlsVersion::tls12, nullptr);
   if (!made) return made.error();
   SSL_CTX* context = made->get();
 
@@ -96,9 +99,10 @@ bool set_groups(SSL_CTX* context) {
 }
 
 /// What servers and clients have in common.
-Result<SslContextPtr> make_context(const SSL_METHOD* method, config::TlsVersion minimum) {
+Result<SslContextPtr> make_context(const SSL_METHOD* method, config::TlsVersion minimum,
+                                   const char* property_query) {
   ERR_clear_error();
-  SslContextPtr context(SSL_CTX_new(method));
+  SslContextPtr context(SSL_CTX_new_ex(nullptr, property_query, method));
   if (!context) return openssl_error(ErrorKind::tls, "OpenSSL gives no TLS context");
   SSL_CTX_set_security_level(context.get(), security_level);
   const int oldest = minimum == config::TlsVersion::tls13 ? TLS1_3_VERSION : TLS1_2_VERSION;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,12 +16,16 @@
 #include "base/error.hpp"
 #include "base/reactor.hpp"
 #include "base/task.hpp"
+#include "tls/alert.hpp"
 #include "tls/certificate.hpp"
 #include "tls/context.hpp"
 
 struct ssl_st;
 
 namespace gatehouse::tls {
+
+class RecordLayer;
+struct TrafficSecrets;
 
 enum class Io : uint8_t {
   ok,
@@ -43,10 +48,10 @@ class Stream final : public base::Source {
   /// Bytes one fill() brings at most, and the most one write() is given.
   static constexpr size_t read_bytes_max = 64 * 1024;
   static constexpr size_t write_bytes_max = 208 * 1024;
-  /// Reads in a row that bring protocol messages but no data (KeyUpdate floods).
-  static constexpr uint32_t empty_reads_max = 64;
+  /// Records in a row that bring protocol messages but no data (KeyUpdate floods).
+  static constexpr uint32_t empty_records_max = 64;
 
-  Stream(base::Reactor& reactor, base::Side side) : reactor_(reactor), side_(side) {}
+  Stream(base::Reactor& reactor, base::Side side);
   ~Stream() override;
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -65,9 +70,10 @@ class Stream final : public base::Source {
   bool start_client(const Context& context, const std::string& name, bool verify);
   /// Goes on with the handshake; ok when it is complete.
   Io handshake();
-  bool encrypted() const { return ssl_ != nullptr; }
-  bool resumed() const;
-  std::string_view version() const;  // "TLSv1.3"; empty when plain
+  bool encrypted() const { return ssl_ != nullptr || records_ != nullptr; }
+  // After the handshake:
+  bool resumed() const { return resumed_; }
+  std::string_view version() const { return version_; }  // "TLSv1.3"; empty when plain
 
   // --- reading
   /// What was read and not consumed yet. Writable in place, and valid, also after consume(), until
@@ -126,11 +132,21 @@ class Stream final : public base::Source {
  private:
   void on_ready() override;
   Io receive(std::string_view& bytes);
+  void take_over();
   Io decrypt(std::string_view received);
+  bool open_records(std::string_view received, size_t& size);
+  bool open_record(std::string_view record, size_t& size);
+  bool refuse_record(Alert alert, const char* text);
+  bool read_records(std::string_view received, size_t& size);
   Io fill_encrypted();
   void take_input(std::string_view bytes);
   void keep_input();
+  Io write_encrypted(std::span<const std::string_view> pieces);
+  char* packing_place();
   bool encrypt(std::string_view bytes);
+  bool write_record(std::string_view bytes);
+  bool update_key();
+  void say_close();
   Io send_window();
   Io send_plain(std::span<const std::string_view> pieces);
   Io send_failed(int cause);
@@ -138,7 +154,12 @@ class Stream final : public base::Source {
   Io tls_failure(int result);
 
   base::Reactor& reactor_;
+  // While a handshake lasts, and afterwards for TLS 1.2 and towards origins; then records are ours.
   ssl_st* ssl_ = nullptr;
+  std::unique_ptr<TrafficSecrets> secrets_;  // until then
+  std::unique_ptr<RecordLayer> records_;
+  base::ByteQueue partial_record_;  // received, with its end still to come
+  std::string_view version_;
   Observer* observer_ = nullptr;
   std::string_view input_;  // unread: in the thread's window, or in kept_
   base::ByteQueue kept_;    // unread bytes that had to leave the window
@@ -149,9 +170,10 @@ class Stream final : public base::Source {
   base::ErrorKind failure_kind_ = base::ErrorKind::io;
   base::Side side_;
   bool handshaken_ = false;
+  bool resumed_ = false;
   bool ended_ = false;         // eof was seen
   bool write_broken_ = false;  // sending failed; what the peer sent before can still be read
-  uint32_t empty_reads_ = 0;
+  uint32_t empty_records_ = 0;
 };
 
 }  // namespace gatehouse::tls

@@ -15,8 +15,6 @@ from ports import free_port
 pytestmark = pytest.mark.skipif(SLOW != 1, reason="a sanitizer brings memory and calls of its own")
 
 FEW, MANY = 200, 2200
-# OpenSSL takes small pieces of memory for each record it writes: not ours to save.
-OPENSSL_ALLOCATIONS_MAX = 5
 CALLS_MAX = 4.5
 
 
@@ -40,7 +38,7 @@ def test_a_request_on_a_kept_connection_allocates_nothing(tmp_path, config, orig
     counts = [allocations(tmp_path / str(n), text, connect, n) for n in (FEW, MANY)]
     each = (counts[1] - counts[0]) / (MANY - FEW)
     # What happens once in a while, such as a list that grows, is far below a tenth for each.
-    assert each <= (OPENSSL_ALLOCATIONS_MAX if connect.scheme == "https" else 0) + 0.1
+    assert each <= 0.1
 
 
 NGINX = """

@@ -3,17 +3,19 @@
 #include <memory>
 
 #include <catch2/catch.hpp>
+#include <openssl/err.h>
 
 #include "base/task.hpp"
 #include "tests/support/stage.hpp"
+#include "tests/tls/memory_handshake.hpp"
 #include "tls/certificate_builder.hpp"
 
 namespace gatehouse::tls {
 
 namespace {
 
-using test::SocketPair;
-using test::Stage;
+using gatehouse::test::SocketPair;
+using gatehouse::test::Stage;
 
 std::string pattern(size_t size, uint64_t seed) {
   std::string text(size, '\0');
@@ -300,6 +302,160 @@ TEST_CASE("the peer of an aborted stream sees a reset, not an end") {
   CHECK(errno == ECONNRESET);
   ::close(client);
   ::close(listener);
+}
+
+namespace {
+
+/// An OpenSSL client at the other end of a stream's socket.
+struct OpensslClient {
+  OpensslClient(Stage& s, Stream& server, int version, const std::string& suite = {}) : stage(s) {
+    REQUIRE(server.open(pair.ours));
+    REQUIRE(server.start_server(*one, *own));
+    own_context = test::plain_client(version);
+    if (!suite.empty()) REQUIRE(SSL_CTX_set_ciphersuites(own_context.get(), suite.c_str()) == 1);
+    ssl.reset(SSL_new(own_context.get()));
+    SSL_set_fd(ssl.get(), pair.theirs);
+    int result = 0;
+    base::spawn(shake(server, result));
+    stage.until([&] { return SSL_connect(ssl.get()) == 1 && result != 0; });
+    REQUIRE(result == 1);
+  }
+  std::string read(size_t size) {
+    std::string text;
+    char bytes[4096];
+    stage.until([&] {
+      const int count = SSL_read(ssl.get(), bytes, sizeof bytes);
+      if (count > 0) text.append(bytes, static_cast<size_t>(count));
+      return text.size() >= size || SSL_get_error(ssl.get(), count) == SSL_ERROR_ZERO_RETURN ||
+             SSL_get_error(ssl.get(), count) == SSL_ERROR_SSL;
+    });
+    return text;
+  }
+  void write(std::string_view text) {
+    REQUIRE(SSL_write(ssl.get(), text.data(), static_cast<int>(text.size())) ==
+            static_cast<int>(text.size()));
+  }
+
+  Stage& stage;
+  SocketPair pair;
+  ContextPtr one = server_context();
+  CertificatePtr own = certificate();
+  SslContextPtr own_context;
+  SslPtr ssl;
+};
+
+}  // namespace
+
+TEST_CASE("an OpenSSL client speaks with a stream under either version and every suite") {
+  const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
+  const std::string suite =
+      version == TLS1_2_VERSION
+          ? std::string()
+          : GENERATE(as<std::string>{}, "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+                     "TLS_CHACHA20_POLY1305_SHA256");
+  Stage stage;
+  Stream server(stage.reactor, base::Side::downstream);
+  OpensslClient client(stage, server, version, suite);
+  CHECK(server.version() == (version == TLS1_2_VERSION ? "TLSv1.2" : "TLSv1.3"));
+  CHECK_FALSE(server.resumed());
+  CHECK(server.encrypted());
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(server, got, end));
+  client.write("a request");
+  stage.until([&] { return got == "a request"; });
+  write(server, "a response");
+  CHECK(client.read(10) == "a response");
+  SSL_shutdown(client.ssl.get());
+  stage.until([&] { return end != Io::again; });
+  CHECK(end == Io::eof);
+  server.shutdown_write();
+  CHECK(client.read(1).empty());
+  CHECK(SSL_get_shutdown(client.ssl.get()) == (SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN));
+}
+
+TEST_CASE("a client may change its keys, and have ours changed") {
+  const int kind = GENERATE(SSL_KEY_UPDATE_NOT_REQUESTED, SSL_KEY_UPDATE_REQUESTED);
+  Stage stage;
+  Stream server(stage.reactor, base::Side::downstream);
+  OpensslClient client(stage, server, TLS1_3_VERSION);
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(server, got, end));
+  for (int round = 0; round < 5; ++round) {
+    got.clear();
+    REQUIRE(SSL_key_update(client.ssl.get(), kind) == 1);
+    client.write("under a new key");
+    stage.until([&] { return got == "under a new key"; });
+    write(server, "and back");
+    CHECK(client.read(8) == "and back");
+  }
+}
+
+TEST_CASE("endless key updates end the connection") {
+  Stage stage;
+  Stream server(stage.reactor, base::Side::downstream);
+  OpensslClient client(stage, server, TLS1_3_VERSION);
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(server, got, end));
+  for (uint32_t i = 0; i <= Stream::empty_records_max; ++i) {
+    CHECK(end == Io::again);
+    REQUIRE(SSL_key_update(client.ssl.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+    REQUIRE(SSL_do_handshake(client.ssl.get()) == 1);
+    stage.settle();
+  }
+  stage.until([&] { return end != Io::again; });
+  CHECK(end == Io::failed);
+  CHECK(server.error().kind == base::ErrorKind::limit);
+}
+
+TEST_CASE("records are understood however they arrive, and a changed one is refused") {
+  const bool changed = GENERATE(false, true);
+  Stage stage;
+  Stream server(stage.reactor, base::Side::downstream);
+  OpensslClient client(stage, server, TLS1_3_VERSION);
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(server, got, end));
+  // What the client would send, byte by byte.
+  BIO* const memory = BIO_new(BIO_s_mem());
+  SSL_set0_wbio(client.ssl.get(), memory);
+  const std::string text = pattern(20'000, 7);
+  client.write(text);
+  client.write("!");
+  std::string wire = bio_text(memory);
+  if (changed) wire[wire.size() - 1] ^= 1;
+  for (size_t at = 0; at < wire.size(); ++at) {
+    client.pair.send(wire.substr(at, 1));
+    stage.settle();
+  }
+  if (changed) {
+    CHECK((got == text));
+    CHECK(end == Io::failed);
+    CHECK(server.error().kind == base::ErrorKind::tls);
+    CHECK(client.read(1).empty());
+    CHECK(ERR_GET_REASON(ERR_peek_error()) == SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
+    ERR_clear_error();
+  } else {
+    CHECK((got == text + "!"));
+    CHECK(end == Io::again);
+  }
+}
+
+TEST_CASE("a record longer than any may be is refused before it has come") {
+  Stage stage;
+  Stream server(stage.reactor, base::Side::downstream);
+  OpensslClient client(stage, server, TLS1_3_VERSION);
+  std::string got;
+  Io end = Io::again;
+  base::spawn(read_all(server, got, end));
+  client.pair.send(std::string_view("\x17\x03\x03\x41\x01", 5));  // 16 KiB + 257
+  stage.until([&] { return end != Io::again; });
+  CHECK(end == Io::failed);
+  CHECK(client.read(1).empty());
+  CHECK(ERR_GET_REASON(ERR_peek_error()) == SSL_R_TLSV1_ALERT_RECORD_OVERFLOW);
+  ERR_clear_error();
 }
 
 }  // namespace gatehouse::tls
