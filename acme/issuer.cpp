@@ -25,7 +25,6 @@ using boost::asio::awaitable;
 namespace {
 
 constexpr std::chrono::minutes obtain_time_max{5};
-constexpr std::chrono::seconds probe_time_max{15};
 constexpr size_t names_max = 100;
 constexpr std::chrono::seconds date_skew_max{3600};
 /// Further beginnings of one obtain(), each after something was found gone at the CA.
@@ -148,15 +147,6 @@ uint64_t Issuer::orders_placed() const {
 
 awaitable<void> Issuer::forget(std::string id) {
   co_await state_->journal.drop(id);
-}
-
-awaitable<bool> Issuer::probe() {
-  const auto state = state_;
-  Errand errand;
-  errand.attempt.authority = state->client.authority().name;
-  errand.deadline = state->clock.monotonic() + probe_time_max;
-  const auto found = co_await state->client.transport().refetch_directory(errand);
-  co_return found.has_value();
 }
 
 awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,

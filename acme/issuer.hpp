@@ -37,8 +37,6 @@ class Issuer {
                                                               std::vector<std::string> names);
   boost::asio::awaitable<void> forget(std::string id);
 
-  /// GET of the directory: true if the CA answers well (the half-open probe of the breaker).
-  boost::asio::awaitable<bool> probe();
 
   /// Orders placed since the start, for the metric.
   uint64_t orders_placed() const;

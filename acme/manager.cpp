@@ -399,7 +399,6 @@ void Manager::State::stop() {
     if (!entry->ordering && !entry->waiters.empty()) waiting.push_back(name);
   for (const auto& name : waiting)
     if (Entry* entry = find(name)) give_fallback(*entry);
-  if (storage_read) asio::co_spawn(control, save_small_state(shared_from_this()), asio::detached);
 }
 
 Manager::Manager(asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
@@ -445,8 +444,11 @@ std::vector<CertificateStatus> Manager::status() const {
 void Manager::recheck() {
   state_->agenda.check();
 }
-void Manager::stop() {
+void Manager::stop(std::function<void()> stored) {
   state_->stop();
+  if (!state_->storage_read) return stored();
+  asio::co_spawn(state_->control, State::save_small_state(state_),
+                 [stored = std::move(stored)](const std::exception_ptr&) { stored(); });
 }
 
 asio::awaitable<Result<std::vector<CertificateStatus>>> read_status(Storage& storage) {

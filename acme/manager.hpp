@@ -77,8 +77,9 @@ class Manager {
   /// Looks at the clocks now: after the machine slept, or a test moved them.
   void recheck();
 
-  /// Stops starting anything; running orders stay journalled and resume at the next start.
-  void stop();
+  /// Stops starting anything; running orders stay journalled and resume at the next start. Calls
+  /// `stored` when budgets and visits are in the storage, or cannot get there.
+  void stop(std::function<void()> stored = [] {});
 
   struct State;
 

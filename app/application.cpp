@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 #include <unistd.h>
+#include <utility>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -28,6 +29,7 @@ namespace {
 
 /// A stop asked for through the admin interface waits this long, so that its answer gets out.
 constexpr std::chrono::milliseconds stop_answer_time{100};
+constexpr std::chrono::seconds store_time_max{2};
 
 }  // namespace
 
@@ -225,11 +227,17 @@ awaitable<void> Application::State::drain() {
 }
 
 void Application::State::finish() {
+  if (std::exchange(finishing, true)) return control.stop();
   certificates.close();
-  if (manager) manager->stop();
   server.stop();
   admin_server.stop();
-  control.stop();
+  if (!manager) return control.stop();
+  // What is noted of visits and budgets is stored, unless the storage hangs.
+  stop_timer.expires_after(store_time_max);
+  stop_timer.async_wait([this](const auto& cancelled) {
+    if (!cancelled) control.stop();
+  });
+  manager->stop([this] { control.stop(); });
 }
 
 admin::ApiHooks Application::State::api_hooks() {

@@ -93,6 +93,7 @@ struct Application::State {
   std::optional<base::Error> failure;  // of the start
   bool serving = false;
   bool draining = false;
+  bool finishing = false;
   bool reloading = false;
   bool reload_wanted = false;
 };

@@ -126,6 +126,12 @@ Io Stream::send_window() {
   return send_plain({&bytes, 1});
 }
 
+Io Stream::hold_window() {
+  auto& w = window();
+  output_.append({w.out.data(), std::exchange(w.out_size, 0)});
+  return Io::ok;
+}
+
 Io Stream::send_plain(std::span<const std::string_view> pieces) {
   if (write_broken_ || !is_open()) return Io::failed;
   ASSERT(pieces.size() <= pieces_max);
@@ -140,10 +146,12 @@ Io Stream::send_plain(std::span<const std::string_view> pieces) {
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = pieces.size();
-    const ssize_t count = pieces.size() == 1
-                              ? ::send(fd(), pieces[0].data(), pieces[0].size(), MSG_NOSIGNAL)
-                              : ::sendmsg(fd(), &message, MSG_NOSIGNAL);
-    if (count < 0 && errno != EAGAIN && errno != EINTR) return send_failed(errno);
+    ssize_t count = 0;
+    do {
+      count = pieces.size() == 1 ? ::send(fd(), pieces[0].data(), pieces[0].size(), MSG_NOSIGNAL)
+                                 : ::sendmsg(fd(), &message, MSG_NOSIGNAL);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && errno != EAGAIN) return send_failed(errno);
     sent = count < 0 ? 0 : static_cast<size_t>(count);
     bytes_sent_ += sent;
     if (sent == total) return Io::ok;
@@ -154,7 +162,7 @@ Io Stream::send_plain(std::span<const std::string_view> pieces) {
     sent -= skipped;
     output_.append(piece.substr(skipped));
   }
-  return Io::again;
+  return flush();
 }
 
 Io Stream::flush() {
@@ -215,7 +223,7 @@ base::Error Stream::error() const {
 void Stream::shutdown_write() {
   if (!is_open()) return;
   if (handshaken_ && !failed() && !write_broken_) say_close();
-  if (!pending()) ::shutdown(fd(), SHUT_WR);
+  if (!pending() && !write_broken_) ::shutdown(fd(), SHUT_WR);
 }
 
 void Stream::close() {

@@ -148,6 +148,7 @@ class Stream final : public base::Source {
   bool update_key();
   void say_close();
   Io send_window();
+  Io hold_window();
   Io send_plain(std::span<const std::string_view> pieces);
   Io send_failed(int cause);
   Io break_off(base::ErrorKind kind, const char* text, int cause = 0);

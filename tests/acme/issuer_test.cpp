@@ -489,14 +489,10 @@ TEST_CASE("what cannot be obtained is told without an order that hangs about") {
   }
 }
 
-TEST_CASE("a CA is probed by its directory") {
+TEST_CASE("a CA that cannot be reached is a failure of transport that names both") {
   Town town;
-  auto life = town.live();
-  CHECK(await(life->control, life->issuer.probe()));
   town.authority.directory = fmt::format("https://localhost:{}/dir", free_port());
-  life = town.live();
-  CHECK_FALSE(await(life->control, life->issuer.probe()));
-  const auto outcome = life->obtain(name, {name});
+  const auto outcome = town.live()->obtain(name, {name});
   REQUIRE(outcome.has_error());
   CHECK(outcome.error().kind == FailureClass::transport);
   CHECK_THAT(outcome.error().sentence, Contains(name) && Contains("localhost"));

@@ -981,6 +981,20 @@ TEST_CASE("After stop nothing starts, waiting handshakes end, running orders fin
   CHECK(world.ca.orders.size() == 1);
 }
 
+TEST_CASE("When stop has stored them, the visits are in the storage") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ask_for("a.example");
+  world.settle();
+  bool stored = false;
+  world.manager->stop([&] { stored = true; });
+  world.settle();
+  CHECK(stored);
+  CHECK_THAT(world.memory.files["on_demand/visits.json"], Catch::Contains("a.example"));
+}
+
 TEST_CASE("A manager that ends with orders and handshakes under way leaves nothing behind") {
   World world;
   world.site("*", Mode::on_demand);

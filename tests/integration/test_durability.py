@@ -126,6 +126,14 @@ def test_private_files_are_private(gatehouse, config, ca, text):
         assert "PRIVATE KEY" in path.read_text()
 
 
+def test_what_was_noted_of_visits_is_kept_by_a_stop(gatehouse, config, ca, text):
+    program = gatehouse(text)
+    trusted_get(config, "www.visited.test", ca.root())
+    program.stop()
+    visits = (storage_of(program) / "on_demand" / "visits.json").read_text()
+    assert "www.visited.test" in visits
+
+
 def test_two_programs_never_share_a_storage(gatehouse, config, ca, text):
     from ports import free_port
     first = gatehouse(text)
