@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <ctime>
 
+#include "http/date.hpp"
 #include "http/http1_writer.hpp"
 #include "http/rules.hpp"
 
@@ -153,21 +153,6 @@ bool prefers_json(const http::RequestHead& request) {
   return json.weight > 0 && json > html;
 }
 
-/// RFC 9110 section 5.6.7, made once a second on each thread.
-std::string_view date_now() {
-  thread_local std::time_t made_at = 0;
-  thread_local char text[40];
-  thread_local size_t size = 0;
-  const std::time_t now = std::time(nullptr);
-  if (now != made_at) {
-    std::tm parts{};
-    gmtime_r(&now, &parts);
-    size = std::strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &parts);
-    made_at = now;
-  }
-  return {text, size};
-}
-
 /// The digits of a number, for as long as the object lives.
 class Digits {
  public:
@@ -187,7 +172,7 @@ http::ResponseHead& begin_head(uint16_t status) {
   head.clear();
   head.status = status;
   head.reason = http::reason_phrase(status);
-  head.add_view("Date", date_now());
+  head.add_view("Date", http::date_now());
   return head;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "http/characters.hpp"
+#include "http/date.hpp"
 #include "http/rules.hpp"
 
 namespace gatehouse::proxy {
@@ -171,6 +172,8 @@ void rewrite_request(http::RequestHead& head, const Downstream& downstream,
 }
 
 void rewrite_response(http::ResponseHead& head, bool encrypted, const config::Site& site) {
+  // RFC 9110 section 6.6.1: a recipient with a clock adds what the origin left out.
+  if (!head.find(FieldId::date)) head.add_view("Date", http::date_now());
   head.add_view("Via", via(head.version));
   if (encrypted && site.hsts) {
     skip_named(head.fields, hsts_name);

@@ -1,5 +1,7 @@
 #include "proxy/rewrite.hpp"
 
+#include <ctime>
+
 #include <catch2/catch.hpp>
 
 using namespace gatehouse;
@@ -168,6 +170,22 @@ TEST_CASE("responses carry Via, and Strict-Transport-Security only on encrypted 
   proxy::rewrite_response(untouched, true, {});
   CHECK(sent(untouched, "Strict-Transport-Security") == Values{"max-age=1"});
   CHECK(sent(untouched, "Server") == Values{"nginx"});
+}
+
+TEST_CASE("a response without a Date gets one, another keeps its own") {
+  http::ResponseHead head;
+  head.status = 200;
+  proxy::rewrite_response(head, false, {});
+  REQUIRE(sent(head, "Date").size() == 1);
+  const std::string date(sent(head, "Date").front());
+  std::tm parsed{};
+  REQUIRE(::strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parsed) != nullptr);
+  CHECK(std::abs(::timegm(&parsed) - std::time(nullptr)) <= 5);
+
+  http::ResponseHead dated;
+  dated.fields.push_back({"date", "Sun, 06 Nov 1994 08:49:37 GMT", http::FieldId::date});
+  proxy::rewrite_response(dated, false, {});
+  CHECK(sent(dated, "Date") == Values{"Sun, 06 Nov 1994 08:49:37 GMT"});
 }
 
 TEST_CASE("the Host sent upstream is the request's, the server's or a literal") {
