@@ -37,7 +37,6 @@ class Issuer {
                                                               std::vector<std::string> names);
   boost::asio::awaitable<void> forget(std::string id);
 
-
   /// Orders placed since the start, for the metric.
   uint64_t orders_placed() const;
 

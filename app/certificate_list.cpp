@@ -66,9 +66,9 @@ std::string lay_out(const std::vector<Cells>& rows) {
 }  // namespace
 
 List stored_certificates(const std::string& folder) {
+  asio::io_context io;  // outlives the storage, whose threads end their work in it
   auto storage = acme::FileStorage::open(folder, acme::Disk::Access::read_only);
   if (!storage) return storage.error();
-  asio::io_context io;
   std::optional<List> out;
   asio::co_spawn(io, read(**storage, out), [](std::exception_ptr problem) {
     if (problem) std::rethrow_exception(problem);

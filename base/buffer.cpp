@@ -12,8 +12,9 @@ struct SizeClass {
   size_t bytes;
   size_t kept_max;
 };
+// The third holds a whole TLS record.
 constexpr std::array<SizeClass, 4> size_classes = {
-    {{1024, 4096}, {4096, 2048}, {16 * 1024, 512}, {96 * 1024, 64}}};
+    {{1024, 4096}, {4096, 2048}, {17 * 1024, 512}, {96 * 1024, 64}}};
 
 struct FreeBlocks {
   std::array<std::vector<char*>, size_classes.size()> lists;
@@ -64,17 +65,22 @@ void Block::release() {
 void ByteQueue::append(std::string_view bytes) {
   if (bytes.empty()) return;
   if (end_ + bytes.size() > block_.capacity()) {
-    const size_t used = size();
-    const size_t needed = used + bytes.size();
+    const size_t needed = size() + bytes.size();
     // A queue that grows byte by byte must not copy itself each time.
-    Block larger = Block::take(needed > block_.capacity() ? needed + needed / 2 : needed);
-    if (used > 0) std::memcpy(larger.data(), data(), used);
-    std::swap(block_, larger);
-    start_ = 0;
-    end_ = used;
+    reserve(needed > block_.capacity() ? needed + needed / 2 : needed);
   }
   std::memcpy(block_.data() + end_, bytes.data(), bytes.size());
   end_ += bytes.size();
+}
+
+void ByteQueue::reserve(size_t total) {
+  if (start_ + total <= block_.capacity()) return;
+  Block larger = Block::take(total);
+  const size_t used = size();
+  if (used > 0) std::memcpy(larger.data(), data(), used);
+  std::swap(block_, larger);
+  start_ = 0;
+  end_ = used;
 }
 
 void ByteQueue::trim() {

@@ -45,6 +45,8 @@ class ByteQueue {
   size_t size() const { return end_ - start_; }
   bool empty() const { return start_ == end_; }
   void append(std::string_view bytes);
+  /// Makes room for `total` bytes, those that wait included: appending up to there moves nothing.
+  void reserve(size_t total);
   /// What was consumed stays readable until the next append or trim.
   void consume(size_t count) { start_ += count; }
   /// Gives the memory back if nothing is left.

@@ -24,7 +24,8 @@ struct Downstream {
 /// the site's request_headers.
 void rewrite_request(http::RequestHead& head, const Downstream& downstream,
                      const config::Site& site);
-/// Date, if the origin sent none; Via; Strict-Transport-Security on encrypted connections; then the site's response_headers.
+/// Date, if the origin sent none; Via; Strict-Transport-Security on encrypted connections; then the
+/// site's response_headers.
 void rewrite_response(http::ResponseHead& head, bool encrypted, const config::Site& site);
 
 /// The Host to be sent upstream: the request's, the endpoint's, or a literal.

@@ -135,6 +135,7 @@ class Stream final : public base::Source {
   void take_over();
   Io decrypt(std::string_view received);
   bool open_records(std::string_view received, size_t& size);
+  void take_part(std::string_view& received);
   bool open_record(std::string_view record, size_t& size);
   bool refuse_record(Alert alert, const char* text);
   bool read_records(std::string_view received, size_t& size);

@@ -173,34 +173,36 @@ Io Stream::decrypt(std::string_view received) {
 /// the next record.
 bool Stream::open_records(std::string_view received, size_t& size) {
   while (!ended_ && !received.empty()) {
-    std::string_view record = received;
-    if (!partial_record_.empty()) {
-      const bool header = partial_record_.size() < RecordLayer::header_bytes;
-      const size_t wanted =
-          header ? RecordLayer::header_bytes : RecordLayer::record_size(partial_record_.view());
-      const size_t count = std::min(received.size(), wanted - partial_record_.size());
-      partial_record_.append(received.substr(0, count));
-      received.remove_prefix(count);
-      record = partial_record_.view();
-    }
+    const bool begun = !partial_record_.empty();
+    if (begun) take_part(received);
+    const std::string_view record = begun ? partial_record_.view() : received;
     const size_t whole = RecordLayer::record_size(record);
     if (whole > RecordLayer::header_bytes + RecordLayer::ciphertext_bytes_max) {
       return refuse_record(Alert::record_overflow, "a TLS record too long");
     }
     if (whole == 0 || record.size() < whole) {
-      if (partial_record_.empty()) {
-        partial_record_.append(received);
-        received = {};
-      }
-      continue;
+      partial_record_.reserve(std::max(whole, RecordLayer::header_bytes));
+      if (begun) continue;
+      partial_record_.append(received);
+      break;
     }
-    if (partial_record_.empty()) received.remove_prefix(whole);
+    if (!begun) received.remove_prefix(whole);
     const bool opened = open_record(record.substr(0, whole), size);
     partial_record_.clear();
     if (!opened) return false;
   }
   if (records_->key_update_due()) return update_key();
   return true;
+}
+
+/// Adds to the record that has begun: its header first, which says how much more there is.
+void Stream::take_part(std::string_view& received) {
+  const bool header = partial_record_.size() < RecordLayer::header_bytes;
+  const size_t wanted =
+      header ? RecordLayer::header_bytes : RecordLayer::record_size(partial_record_.view());
+  const size_t count = std::min(received.size(), wanted - partial_record_.size());
+  partial_record_.append(received.substr(0, count));
+  received.remove_prefix(count);
 }
 
 bool Stream::open_record(std::string_view record, size_t& size) {

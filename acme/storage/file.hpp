@@ -1,8 +1,9 @@
 // Storage in a folder of the local disk: the Disk on threads of its own.
 //
 // Not the layout or the guarantees of the files (disk). Called on the control thread; every call
-// resumes on the executor it was made from. Calls for one folder are done one at a time, in their
-// order; those for different certificates side by side, because the disk syncs them together.
+// resumes on the executor it was made from, which outlives the object. Calls for one folder are
+// done one at a time, in their order; those for different certificates side by side, because the
+// disk syncs them together.
 #pragma once
 
 #include <memory>

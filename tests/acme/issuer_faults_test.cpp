@@ -311,13 +311,13 @@ TEST_CASE("an order for other names than asked for is not touched") {
 
 TEST_CASE("a challenge that the CA has looked at meanwhile is judged, not asked for again") {
   ScriptedCa ca;
-  const std::string before = "pending";
   const std::string after = GENERATE(as<std::string>{}, "pending", "processing", "valid");
   const auto authorization = [&ca](const std::string& status, const std::string& challenge) {
     ScriptedReply reply;
     reply.body = fmt::format(
         R"({{"status":"{1}","identifier":{{"type":"dns","value":"a.example"}},"challenges":)"
-        R"([{{"type":"http-01","status":"{2}","url":"{0}/challenge","token":"abcdefghijklmnopqrstuvwx"}}]}})",
+        R"([{{"type":"http-01","status":"{2}","url":"{0}/challenge",)"
+        R"("token":"abcdefghijklmnopqrstuvwx"}}]}})",
         ca.server.url(""), status, challenge);
     return reply;
   };
@@ -334,7 +334,7 @@ TEST_CASE("a challenge that the CA has looked at meanwhile is judged, not asked 
     return ScriptedCa::problem(400, "malformed");
   };
   ca.scripts["/authz"] = [&](const ScriptedRequest&) {
-    if (!asked) return authorization("pending", before);
+    if (!asked) return authorization("pending", "pending");
     // The verdict comes one look later.
     if (++looked == 1) return authorization(after == "valid" ? "valid" : "pending", after);
     return authorization("valid", "valid");

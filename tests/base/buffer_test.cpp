@@ -68,4 +68,17 @@ TEST_CASE("a recycled object comes back cleared") {
   CHECK(again->cleared == 1);
 }
 
+TEST_CASE("what fits into the room reserved is appended without a move") {
+  ByteQueue queue;
+  queue.append("begun, ");
+  queue.consume(2);
+  queue.reserve(10'000);
+  const char* const place = queue.data();
+  CHECK(queue.view() == "gun, ");
+  queue.append(std::string(9'995, 'x'));
+  CHECK(queue.data() == place);
+  CHECK(queue.size() == 10'000);
+  CHECK(queue.view().starts_with("gun, xx"));
+}
+
 }  // namespace gatehouse::base
