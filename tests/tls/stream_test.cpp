@@ -9,6 +9,7 @@
 #include "tests/support/stage.hpp"
 #include "tests/tls/memory_handshake.hpp"
 #include "tls/certificate_builder.hpp"
+#include "tls/ticket_keys.hpp"
 
 namespace gatehouse::tls {
 
@@ -306,42 +307,53 @@ TEST_CASE("the peer of an aborted stream sees a reset, not an end") {
 
 namespace {
 
-/// An OpenSSL client at the other end of a stream's socket.
-struct OpensslClient {
-  OpensslClient(Stage& s, Stream& server, int version, const std::string& suite = {}) : stage(s) {
+/// A stream that reads all it can, and an OpenSSL client at the other end of its socket.
+struct WithOpenssl {
+  explicit WithOpenssl(int version = TLS1_3_VERSION, const std::string& suite = {}) {
     REQUIRE(server.open(pair.ours));
     REQUIRE(server.start_server(*one, *own));
-    own_context = test::plain_client(version);
-    if (!suite.empty()) REQUIRE(SSL_CTX_set_ciphersuites(own_context.get(), suite.c_str()) == 1);
-    ssl.reset(SSL_new(own_context.get()));
-    SSL_set_fd(ssl.get(), pair.theirs);
+    REQUIRE(SSL_set_max_proto_version(client.get(), version) == 1);
+    if (!suite.empty()) REQUIRE(SSL_set_ciphersuites(client.get(), suite.c_str()) == 1);
+    SSL_set_fd(client.get(), pair.theirs);
     int result = 0;
     base::spawn(shake(server, result));
-    stage.until([&] { return SSL_connect(ssl.get()) == 1 && result != 0; });
+    stage.until([&] { return SSL_connect(client.get()) == 1 && result != 0; });
     REQUIRE(result == 1);
+    base::spawn(read_all(server, got, end));
   }
-  std::string read(size_t size) {
+  /// What the client is sent, until it is so much or the end.
+  std::string client_reads(size_t size) {
     std::string text;
     char bytes[4096];
     stage.until([&] {
-      const int count = SSL_read(ssl.get(), bytes, sizeof bytes);
+      const int count = SSL_read(client.get(), bytes, sizeof bytes);
       if (count > 0) text.append(bytes, static_cast<size_t>(count));
-      return text.size() >= size || SSL_get_error(ssl.get(), count) == SSL_ERROR_ZERO_RETURN ||
-             SSL_get_error(ssl.get(), count) == SSL_ERROR_SSL;
+      const int problem = SSL_get_error(client.get(), count);
+      return text.size() >= size || problem == SSL_ERROR_ZERO_RETURN || problem == SSL_ERROR_SSL;
     });
     return text;
   }
-  void write(std::string_view text) {
-    REQUIRE(SSL_write(ssl.get(), text.data(), static_cast<int>(text.size())) ==
+  void client_writes(std::string_view text) const {
+    REQUIRE(SSL_write(client.get(), text.data(), static_cast<int>(text.size())) ==
             static_cast<int>(text.size()));
   }
+  /// The alert that ended the client's connection.
+  int alert_received() {
+    CHECK(client_reads(1).empty());
+    const int reason = ERR_GET_REASON(ERR_peek_error());
+    ERR_clear_error();
+    return reason;
+  }
 
-  Stage& stage;
+  Stage stage;
   SocketPair pair;
   ContextPtr one = server_context();
   CertificatePtr own = certificate();
-  SslContextPtr own_context;
-  SslPtr ssl;
+  SslContextPtr two = test::plain_client();
+  SslPtr client{SSL_new(two.get())};
+  Stream server{stage.reactor, base::Side::downstream};
+  std::string got;
+  Io end = Io::again;
 };
 
 }  // namespace
@@ -353,109 +365,120 @@ TEST_CASE("an OpenSSL client speaks with a stream under either version and every
           ? std::string()
           : GENERATE(as<std::string>{}, "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
                      "TLS_CHACHA20_POLY1305_SHA256");
-  Stage stage;
-  Stream server(stage.reactor, base::Side::downstream);
-  OpensslClient client(stage, server, version, suite);
-  CHECK(server.version() == (version == TLS1_2_VERSION ? "TLSv1.2" : "TLSv1.3"));
-  CHECK_FALSE(server.resumed());
-  CHECK(server.encrypted());
-  std::string got;
-  Io end = Io::again;
-  base::spawn(read_all(server, got, end));
-  client.write("a request");
-  stage.until([&] { return got == "a request"; });
-  write(server, "a response");
-  CHECK(client.read(10) == "a response");
-  SSL_shutdown(client.ssl.get());
-  stage.until([&] { return end != Io::again; });
-  CHECK(end == Io::eof);
-  server.shutdown_write();
-  CHECK(client.read(1).empty());
-  CHECK(SSL_get_shutdown(client.ssl.get()) == (SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN));
+  WithOpenssl both(version, suite);
+  CHECK(both.server.version() == (version == TLS1_2_VERSION ? "TLSv1.2" : "TLSv1.3"));
+  CHECK_FALSE(both.server.resumed());
+  CHECK(both.server.encrypted());
+  both.client_writes("a request");
+  both.stage.until([&] { return both.got == "a request"; });
+  write(both.server, "a response");
+  CHECK(both.client_reads(10) == "a response");
+  SSL_shutdown(both.client.get());
+  both.stage.until([&] { return both.end != Io::again; });
+  CHECK(both.end == Io::eof);
+  both.server.shutdown_write();
+  CHECK(both.client_reads(1).empty());
+  CHECK(SSL_get_shutdown(both.client.get()) == (SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN));
 }
 
 TEST_CASE("a client may change its keys, and have ours changed") {
   const int kind = GENERATE(SSL_KEY_UPDATE_NOT_REQUESTED, SSL_KEY_UPDATE_REQUESTED);
-  Stage stage;
-  Stream server(stage.reactor, base::Side::downstream);
-  OpensslClient client(stage, server, TLS1_3_VERSION);
-  std::string got;
-  Io end = Io::again;
-  base::spawn(read_all(server, got, end));
+  WithOpenssl both;
   for (int round = 0; round < 5; ++round) {
-    got.clear();
-    REQUIRE(SSL_key_update(client.ssl.get(), kind) == 1);
-    client.write("under a new key");
-    stage.until([&] { return got == "under a new key"; });
-    write(server, "and back");
-    CHECK(client.read(8) == "and back");
+    both.got.clear();
+    REQUIRE(SSL_key_update(both.client.get(), kind) == 1);
+    both.client_writes("under a new key");
+    both.stage.until([&] { return both.got == "under a new key"; });
+    write(both.server, "and back");
+    CHECK(both.client_reads(8) == "and back");
   }
 }
 
 TEST_CASE("endless key updates end the connection") {
-  Stage stage;
-  Stream server(stage.reactor, base::Side::downstream);
-  OpensslClient client(stage, server, TLS1_3_VERSION);
-  std::string got;
-  Io end = Io::again;
-  base::spawn(read_all(server, got, end));
+  WithOpenssl both;
   for (uint32_t i = 0; i <= Stream::empty_records_max; ++i) {
-    CHECK(end == Io::again);
-    REQUIRE(SSL_key_update(client.ssl.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
-    REQUIRE(SSL_do_handshake(client.ssl.get()) == 1);
-    stage.settle();
+    CHECK(both.end == Io::again);
+    REQUIRE(SSL_key_update(both.client.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+    REQUIRE(SSL_do_handshake(both.client.get()) == 1);
+    both.stage.settle();
   }
-  stage.until([&] { return end != Io::again; });
-  CHECK(end == Io::failed);
-  CHECK(server.error().kind == base::ErrorKind::limit);
+  both.stage.until([&] { return both.end != Io::again; });
+  CHECK(both.end == Io::failed);
+  CHECK(both.server.error().kind == base::ErrorKind::limit);
 }
 
 TEST_CASE("records are understood however they arrive, and a changed one is refused") {
   const bool changed = GENERATE(false, true);
-  Stage stage;
-  Stream server(stage.reactor, base::Side::downstream);
-  OpensslClient client(stage, server, TLS1_3_VERSION);
-  std::string got;
-  Io end = Io::again;
-  base::spawn(read_all(server, got, end));
+  WithOpenssl both;
   // What the client would send, byte by byte.
   BIO* const memory = BIO_new(BIO_s_mem());
-  SSL_set0_wbio(client.ssl.get(), memory);
+  SSL_set0_wbio(both.client.get(), memory);
   const std::string text = pattern(20'000, 7);
-  client.write(text);
-  client.write("!");
+  both.client_writes(text);
+  both.client_writes("!");
   std::string wire = bio_text(memory);
   if (changed) wire[wire.size() - 1] ^= 1;
   for (size_t at = 0; at < wire.size(); ++at) {
-    client.pair.send(wire.substr(at, 1));
-    stage.settle();
+    both.pair.send(wire.substr(at, 1));
+    both.stage.settle();
   }
-  if (changed) {
-    CHECK((got == text));
-    CHECK(end == Io::failed);
-    CHECK(server.error().kind == base::ErrorKind::tls);
-    CHECK(client.read(1).empty());
-    CHECK(ERR_GET_REASON(ERR_peek_error()) == SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
-    ERR_clear_error();
-  } else {
-    CHECK((got == text + "!"));
-    CHECK(end == Io::again);
-  }
+  CHECK((both.got == (changed ? text : text + "!")));
+  CHECK(both.end == (changed ? Io::failed : Io::again));
+  if (!changed) return;
+  CHECK(both.server.error().kind == base::ErrorKind::tls);
+  CHECK(both.alert_received() == SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
 }
 
 TEST_CASE("a record longer than any may be is refused before it has come") {
+  WithOpenssl both;
+  both.pair.send(std::string_view("\x17\x03\x03\x41\x01", 5));  // 16 KiB + 257
+  both.stage.until([&] { return both.end != Io::again; });
+  CHECK(both.end == Io::failed);
+  CHECK(both.alert_received() == SSL_R_TLSV1_ALERT_RECORD_OVERFLOW);
+}
+
+TEST_CASE("session tickets go along with the answer to a request that came with the handshake") {
+  use_ticket_keys(TicketKeys::create());
   Stage stage;
+  SocketPair pair;
   Stream server(stage.reactor, base::Side::downstream);
-  OpensslClient client(stage, server, TLS1_3_VERSION);
-  std::string got;
-  Io end = Io::again;
-  base::spawn(read_all(server, got, end));
-  client.pair.send(std::string_view("\x17\x03\x03\x41\x01", 5));  // 16 KiB + 257
-  stage.until([&] { return end != Io::again; });
-  CHECK(end == Io::failed);
-  CHECK(client.read(1).empty());
-  CHECK(ERR_GET_REASON(ERR_peek_error()) == SSL_R_TLSV1_ALERT_RECORD_OVERFLOW);
-  ERR_clear_error();
+  const auto one = server_context();
+  const auto own = certificate();
+  REQUIRE(server.open(pair.ours));
+  REQUIRE(server.start_server(*one, *own));
+  const auto two = test::plain_client();
+  test::End client(two.get(), false);
+  int result = 0;
+  base::spawn(shake(server, result));
+  const auto exchange = [&] {
+    pair.send(test::take_output(client));
+    stage.settle();
+    const std::string answer = pair.receive();
+    BIO_write(client.in, answer.data(), static_cast<int>(answer.size()));
+    return answer;
+  };
+  SSL_do_handshake(client.ssl.get());
+  exchange();
+  REQUIRE(SSL_do_handshake(client.ssl.get()) == 1);
+  SECTION("with a request: one send for both") {
+    REQUIRE(SSL_write(client.ssl.get(), "request", 7) == 7);
+    CHECK(exchange().empty());
+    REQUIRE(result == 1);
+    CHECK(std::string(server.unread().data(), server.unread_size()) == "request");
+    CHECK(write(server, "answer") == Io::ok);
+    CHECK_FALSE(server.pending());
+    exchange();
+    char answer[16] = {};
+    CHECK(SSL_read(client.ssl.get(), answer, sizeof answer) == 6);
+    CHECK(std::string_view(answer) == "answer");
+  }
+  SECTION("without one: at once") {
+    CHECK_FALSE(exchange().empty());
+    char byte = 0;
+    CHECK(SSL_read(client.ssl.get(), &byte, 1) == -1);
+  }
+  CHECK(SSL_SESSION_is_resumable(SSL_get0_session(client.ssl.get())) == 1);
+  use_ticket_keys(nullptr);
 }
 
 }  // namespace gatehouse::tls
