@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <stdexcept>
 #include <unistd.h>
+#include <utility>
 
 #include <boost/asio/post.hpp>
 
@@ -77,8 +78,16 @@ void Reactor::defer(Deferred& work) {
   deferred_.push_back(&work);
 }
 
+void Reactor::at_batch_end(Deferred& work) {
+  if (work.queued_) return;
+  work.queued_ = true;
+  batch_end_work_.push_back(&work);
+}
+
 void Reactor::forget(Deferred& work) {
-  work.queued_ = false;
+  if (!std::exchange(work.queued_, false)) return;
+  std::replace(batch_end_work_.begin(), batch_end_work_.end(), &work,
+               static_cast<Deferred*>(nullptr));
   std::erase(deferred_, &work);
   std::replace(running_.begin(), running_.end(), &work, static_cast<Deferred*>(nullptr));
 }
@@ -102,6 +111,7 @@ void Reactor::run_batches() {
     ++batch_;
     const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 0);
     read_clock();
+    busy_ = count > 1;
     for (int i = 0; i < count; ++i) {
       auto& source = *static_cast<Source*>(events[i].data.ptr);
       if (source.fd_ < 0) continue;  // closed earlier in this batch
@@ -110,6 +120,7 @@ void Reactor::run_batches() {
       if (bits & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) source.readable = true;
       if (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR)) source.writable = true;
       source.on_ready();
+      if (batch_end_work_.size() >= batch_end_work_max) run_batch_end_work();
     }
     end_batch();
     if (count < busy_batch_events) break;
@@ -118,8 +129,20 @@ void Reactor::run_batches() {
 }
 
 void Reactor::end_batch() {
+  busy_ = false;
+  if (!batch_end_work_.empty()) run_batch_end_work();
   if (!deferred_.empty()) run_deferred();
   if (retired_ != nullptr) free_retired();
+}
+
+void Reactor::run_batch_end_work() {
+  for (size_t i = 0; i < batch_end_work_.size(); ++i) {
+    Deferred* const work = batch_end_work_[i];
+    if (work == nullptr) continue;  // forgotten meanwhile
+    work->queued_ = false;
+    work->on_deferred();
+  }
+  batch_end_work_.clear();
 }
 
 void Reactor::run_deferred() {

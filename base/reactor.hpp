@@ -54,7 +54,7 @@ class Source {
   int fd_ = -1;
 };
 
-/// Work put off to the end of the batch. Intrusive; runs once for each defer().
+/// Work put off to the end of the batch. Intrusive; runs once for each defer() or at_batch_end().
 class Deferred {
  public:
   virtual ~Deferred() = default;
@@ -75,6 +75,7 @@ class Reactor {
   static constexpr int busy_batch_events = 4;
   static constexpr size_t batches_in_a_row_max = 8;    // then timers and posts have their turn
   static constexpr size_t deferred_in_a_row_max = 16;  // handshakes, mostly: about 3 ms
+  static constexpr size_t batch_end_work_max = 16;     // sends: about 0.1 ms
 
   /// Throws if the kernel refuses an epoll set.
   explicit Reactor(boost::asio::io_context& context);
@@ -95,6 +96,11 @@ class Reactor {
   void retire(std::unique_ptr<Retirable> object);
   /// Calls on_deferred() at the end of the batch; a bounded number of them before other events.
   void defer(Deferred& work);
+  /// Calls on_deferred() at the end of the batch, or when so much of such work has come together
+  /// that the first of it should not wait any longer.
+  void at_batch_end(Deferred& work);
+  /// Whether other events of the same batch are still to be dealt with, as far as is known.
+  bool busy() const { return busy_; }
   /// Must be called before deferred work is freed.
   void forget(Deferred& work);
 
@@ -125,6 +131,7 @@ class Reactor {
   void wait();
   void run_batches();
   void end_batch();
+  void run_batch_end_work();
   void run_deferred();
   void free_retired();
   void tick();
@@ -138,8 +145,10 @@ class Reactor {
   WallClock::time_point wall_offset_;
   TimerWheel timers_;
   Retirable* retired_ = nullptr;
+  std::vector<Deferred*> batch_end_work_;
   std::vector<Deferred*> deferred_, running_;
   uint64_t batch_ = 0;
+  bool busy_ = false;
   bool turn_posted_ = false;
 };
 

@@ -126,17 +126,42 @@ Io Stream::send_window() {
   return send_plain({&bytes, 1});
 }
 
-Io Stream::hold_window() {
+/// What the window holds goes along with the next write.
+void Stream::hold_window() {
   auto& w = window();
+  if (w.out_size == 0 || pending()) return;
   output_.append({w.out.data(), std::exchange(w.out_size, 0)});
-  return Io::ok;
+  held_ = true;
+}
+
+/// Sends one behind the other, at the end of a batch, cost less than each between other work: the
+/// kernel's part of it stays warm, and so do those who are woken by it.
+bool Stream::hold(std::span<const std::string_view> pieces) {
+  if (!reactor_.busy() || !writable || pending()) return false;
+  size_t total = output_.size();
+  for (const std::string_view piece : pieces) total += piece.size();
+  if (total > held_bytes_max) return false;
+  for (const std::string_view piece : pieces) output_.append(piece);
+  held_ = true;
+  reactor_.at_batch_end(*this);
+  return true;
+}
+
+Io Stream::release() {
+  held_ = false;
+  return flush();
 }
 
 Io Stream::send_plain(std::span<const std::string_view> pieces) {
   if (write_broken_ || !is_open()) return Io::failed;
   ASSERT(pieces.size() <= pieces_max);
+  if (hold(pieces)) return Io::ok;
+  if (!output_.empty()) {
+    for (const std::string_view piece : pieces) output_.append(piece);
+    return release();
+  }
   size_t sent = 0;
-  if (output_.empty() && writable) {
+  if (writable) {
     std::array<iovec, pieces_max> parts;
     size_t total = 0;
     for (size_t i = 0; i < pieces.size(); ++i) {
@@ -162,11 +187,12 @@ Io Stream::send_plain(std::span<const std::string_view> pieces) {
     sent -= skipped;
     output_.append(piece.substr(skipped));
   }
-  return flush();
+  return Io::again;
 }
 
 Io Stream::flush() {
   if (failed() || write_broken_ || !is_open()) return Io::failed;
+  if (held_) return Io::ok;
   while (!output_.empty()) {
     if (!writable) return Io::again;
     const ssize_t count = ::send(fd(), output_.data(), output_.size(), MSG_NOSIGNAL);
@@ -186,6 +212,7 @@ Io Stream::flush() {
 
 Io Stream::send_failed(int cause) {
   write_broken_ = true;
+  held_ = false;
   output_.clear();
   failure_cause_ = cause;
   return Io::failed;
@@ -194,7 +221,10 @@ Io Stream::send_failed(int cause) {
 // --- waiting and ending
 
 void Stream::on_ready() {
-  if (writable) writing.poll();
+  if (writable) {
+    writing.poll();
+    if (pending() && !writing.occupied()) flush();  // nobody waits for the rest of what was held
+  }
   if (readable && is_open()) reading.poll();
   if (hung_up && is_open() && !reading.occupied() && observer_ != nullptr) observer_->on_hang_up();
 }
@@ -223,16 +253,21 @@ base::Error Stream::error() const {
 void Stream::shutdown_write() {
   if (!is_open()) return;
   if (handshaken_ && !failed() && !write_broken_) say_close();
+  if (held_) release();
   if (!pending() && !write_broken_) ::shutdown(fd(), SHUT_WR);
 }
 
 void Stream::close() {
+  if (held_) release();
+  reactor_.forget(*this);
   reactor_.close(*this);
   observer_ = nullptr;
 }
 
 void Stream::abort() {
   if (!is_open()) return;
+  held_ = false;
+  output_.clear();
   const linger now{1, 0};
   setsockopt(fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
   close();

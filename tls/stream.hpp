@@ -34,7 +34,7 @@ enum class Io : uint8_t {
   failed,  // see error()
 };
 
-class Stream final : public base::Source {
+class Stream final : public base::Source, private base::Deferred {
  public:
   /// Told of a hang-up while nothing waits for reading.
   class Observer {
@@ -48,6 +48,8 @@ class Stream final : public base::Source {
   /// Bytes one fill() brings at most, and the most one write() is given.
   static constexpr size_t read_bytes_max = 64 * 1024;
   static constexpr size_t write_bytes_max = 208 * 1024;
+  /// The most that is held until a batch ends.
+  static constexpr size_t held_bytes_max = 4096;
   /// Records in a row that bring protocol messages but no data (KeyUpdate floods).
   static constexpr uint32_t empty_records_max = 64;
 
@@ -86,10 +88,11 @@ class Stream final : public base::Source {
 
   // --- writing
   /// Sends the pieces in order, as few records and calls as can be; keeps what the socket does not
-  /// take. Failed only if the connection is broken.
+  /// take. A busy worker holds what is small until the end of its batch. Failed only if the
+  /// connection is broken.
   Io write(std::span<const std::string_view> pieces);
-  /// Something is kept back: do not write more, wait for flush() to say ok.
-  bool pending() const { return !output_.empty(); }
+  /// The socket took no more: do not write, wait for flush() to say ok.
+  bool pending() const { return !output_.empty() && !held_; }
   Io flush();
 
   // --- waiting
@@ -149,7 +152,10 @@ class Stream final : public base::Source {
   bool update_key();
   void say_close();
   Io send_window();
-  Io hold_window();
+  void hold_window();
+  bool hold(std::span<const std::string_view> pieces);
+  Io release();
+  void on_deferred() override { release(); }
   Io send_plain(std::span<const std::string_view> pieces);
   Io send_failed(int cause);
   Io break_off(base::ErrorKind kind, const char* text, int cause = 0);
@@ -165,12 +171,13 @@ class Stream final : public base::Source {
   Observer* observer_ = nullptr;
   std::string_view input_;  // unread: in the thread's window, or in kept_
   base::ByteQueue kept_;    // unread bytes that had to leave the window
-  base::ByteQueue output_;  // bytes the socket did not take
+  base::ByteQueue output_;  // bytes the socket did not take, or that are held
   uint64_t bytes_sent_ = 0;
   const char* failure_ = nullptr;
   int failure_cause_ = 0;
   base::ErrorKind failure_kind_ = base::ErrorKind::io;
   base::Side side_;
+  bool held_ = false;  // output_ was not offered to the socket yet
   bool handshaken_ = false;
   bool resumed_ = false;
   bool ended_ = false;         // eof was seen

@@ -110,8 +110,8 @@ Io Stream::handshake() {
     if (problem == SSL_ERROR_NONE) take_over();
     // A request that came along with the handshake's end is about to be answered: session tickets
     // go with that answer, not ahead of it.
-    const bool hold = problem == SSL_ERROR_NONE && records_ != nullptr && !rest.empty();
-    const Io sent = hold ? hold_window() : send_window();
+    if (problem == SSL_ERROR_NONE && records_ != nullptr && !rest.empty()) hold_window();
+    const Io sent = send_window();
     if (problem != SSL_ERROR_NONE && problem != SSL_ERROR_WANT_READ) return tls_failure(result);
     if (sent == Io::failed) return break_off(ErrorKind::reset, "the connection broke");
     if (problem == SSL_ERROR_NONE) {

@@ -284,4 +284,77 @@ TEST_CASE("deferred work runs once for each request, and not after it was forgot
   CHECK(total == 48);
 }
 
+TEST_CASE(
+    "work at a batch's end runs once, before what is deferred, and not after it was forgotten") {
+  boost::asio::io_context context(1);
+  Reactor reactor(context);
+  struct Note final : Deferred {
+    Note(std::string& l, char c) : log(l), letter(c) {}
+    void on_deferred() override { log += letter; }
+    std::string& log;
+    char letter;
+  };
+  std::string log;
+  Note deferred(log, 'd'), first(log, '1'), second(log, '2'), forgotten(log, 'x');
+  reactor.post([&] {
+    reactor.defer(deferred);
+    reactor.at_batch_end(first);
+    reactor.at_batch_end(forgotten);
+    reactor.at_batch_end(second);
+    reactor.at_batch_end(first);
+    reactor.forget(forgotten);
+    CHECK_FALSE(reactor.busy());
+    CHECK(log.empty());
+  });
+  while (log.size() < 3) context.run_one();
+  CHECK(log == "12d");
+}
+
+TEST_CASE(
+    "of work at a batch's end only so much comes together, and a lone event is no busy batch") {
+  boost::asio::io_context context(1);
+  Reactor reactor(context);
+  struct Asking final : Source, Deferred {
+    Asking(Reactor& r, size_t& w, size_t& m) : reactor(r), waiting(w), most(m) {}
+    ~Asking() override {
+      reactor.forget(*this);
+      reactor.close(*this);
+    }
+    void on_ready() override {
+      busy = reactor.busy();
+      if (std::exchange(asked, true)) return;
+      reactor.at_batch_end(*this);
+      most = std::max(most, ++waiting);
+    }
+    void on_deferred() override {
+      --waiting;
+      done = true;
+    }
+    Reactor& reactor;
+    size_t& waiting;
+    size_t& most;
+    bool asked = false, done = false, busy = false;
+  };
+  size_t waiting = 0, most = 0;
+  const size_t count = GENERATE(as<size_t>{}, 1, 2, 16, 100);
+  std::vector<std::unique_ptr<Asking>> sources;
+  std::vector<int> others;
+  for (size_t i = 0; i < count; ++i) {
+    int both[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, both) == 0);
+    sources.push_back(std::make_unique<Asking>(reactor, waiting, most));
+    REQUIRE(reactor.add(*sources.back(), both[0]));
+    others.push_back(both[1]);
+  }
+  const auto all_done = [&] {
+    return std::all_of(sources.begin(), sources.end(), [](const auto& s) { return s->done; });
+  };
+  while (!all_done()) context.run_one();
+  CHECK(waiting == 0);
+  CHECK(most == std::min(count, Reactor::batch_end_work_max));
+  for (const auto& source : sources) CHECK(source->busy == (count > 1));
+  CHECK_FALSE(reactor.busy());
+  for (const int fd : others) ::close(fd);
+}
+
 }  // namespace gatehouse::base

@@ -238,6 +238,111 @@ TEST_CASE("data that follows the handshake in the same bytes is not lost") {
   CHECK(got == "GET / HTTP/1.1\r\n\r\n");
 }
 
+namespace {
+
+/// Answers the first bytes, and notes what the peer had received by then.
+base::Task<void> answer_once(Stream& stream, SocketPair& pair, std::string_view answer,
+                             std::string& at_once) {
+  Filled filled(stream);
+  co_await filled;
+  stream.consume(stream.unread_size());
+  write(stream, answer);
+  at_once = pair.receive();
+}
+
+}  // namespace
+
+TEST_CASE("small writes of a busy batch are sent at its end, others at once") {
+  const bool busy = GENERATE(true, false);
+  const bool small = GENERATE(true, false);
+  Stage stage;
+  SocketPair one, two;
+  Stream first(stage.reactor, base::Side::downstream);
+  Stream second(stage.reactor, base::Side::downstream);
+  REQUIRE(first.open(one.ours));
+  REQUIRE(second.open(two.ours));
+  stage.settle();
+  const std::string answer(small ? Stream::held_bytes_max : Stream::held_bytes_max + 1, 'a');
+  std::string got_one, got_two;
+  base::spawn(answer_once(first, one, answer, got_one));
+  base::spawn(answer_once(second, two, answer, got_two));
+  one.send("?");
+  if (busy) two.send("?");
+  stage.settle();
+  CHECK((got_one == (busy && small ? std::string() : answer)));
+  CHECK_FALSE(first.pending());
+  if (busy && small) {
+    CHECK((one.receive() == answer));
+    CHECK((two.receive() == answer));
+  }
+  two.send("?");
+  stage.settle();
+}
+
+TEST_CASE("what a busy batch holds is sent before a close, and dropped by an abort") {
+  const bool aborted = GENERATE(false, true);
+  Stage stage;
+  SocketPair one, two;
+  Stream first(stage.reactor, base::Side::downstream);
+  Stream second(stage.reactor, base::Side::downstream);
+  REQUIRE(first.open(one.ours));
+  REQUIRE(second.open(two.ours));
+  stage.settle();
+  const auto end_after = [aborted](Stream& stream, SocketPair& pair,
+                                   std::string& got) -> base::Task<void> {
+    auto answering = answer_once(stream, pair, "last words", got);
+    co_await answering;
+    aborted ? stream.abort() : stream.close();
+  };
+  std::string got_one, got_two;
+  base::spawn(end_after(first, one, got_one));
+  base::spawn(end_after(second, two, got_two));
+  one.send("?");
+  two.send("?");
+  stage.settle();
+  CHECK(got_one.empty());
+  CHECK(one.receive() == (aborted ? "" : "last words"));
+  CHECK(two.receive() == (aborted ? "" : "last words"));
+  CHECK(one.closed);
+}
+
+TEST_CASE("a peer that does not read gets the rest of what was held when it does") {
+  Stage stage;
+  SocketPair one, two;
+  Stream first(stage.reactor, base::Side::downstream);
+  Stream second(stage.reactor, base::Side::downstream);
+  REQUIRE(first.open(one.ours));
+  REQUIRE(second.open(two.ours));
+  stage.settle();
+  // As much as the socket takes, less than what will be held.
+  std::string sent;
+  const std::string filler(1000, 'f');
+  while (::send(one.ours, filler.data(), filler.size(), MSG_DONTWAIT) > 0) sent += filler;
+  char byte = 'f';
+  while (::send(one.ours, &byte, 1, MSG_DONTWAIT) > 0) sent += byte;
+  std::string got_one, got_two;
+  const std::string answer(4000, 'a');
+  const auto answer_blind = [](Stream& stream, std::string_view text) -> base::Task<void> {
+    Filled filled(stream);
+    co_await filled;
+    stream.consume(stream.unread_size());
+    write(stream, text);
+  };
+  base::spawn(answer_blind(first, answer));
+  base::spawn(answer_blind(second, answer));
+  one.send("?");
+  two.send("?");
+  stage.settle();
+  CHECK(first.pending());
+  std::string received;
+  stage.until([&] {
+    received += one.receive();
+    return received.size() >= sent.size() + answer.size();
+  });
+  CHECK((received == sent + answer));
+  CHECK_FALSE(first.pending());
+}
+
 TEST_CASE("a failed stream resumes whoever waits, and refuses further work") {
   Joined joined;
   std::string got;
