@@ -227,12 +227,17 @@ void Secret::clear() {
 }
 
 bool load_key_schedule() {
-  static const bool loaded = [] {
-    return OSSL_PROVIDER_add_builtin(nullptr, "gatehouse", start_provider) == 1 &&
-           // Beside OpenSSL's own provider, not in its place.
-           OSSL_PROVIDER_try_load(nullptr, "gatehouse", 1) != nullptr;
-  }();
-  return loaded;
+  struct Loaded {
+    // Beside OpenSSL's own provider, not in its place.
+    OSSL_PROVIDER* handle = OSSL_PROVIDER_add_builtin(nullptr, "gatehouse", start_provider) == 1
+                                ? OSSL_PROVIDER_try_load(nullptr, "gatehouse", 1)
+                                : nullptr;
+    ~Loaded() {
+      if (handle != nullptr) OSSL_PROVIDER_unload(handle);
+    }
+  };
+  static const Loaded loaded;
+  return loaded.handle != nullptr;
 }
 
 CaptureSecrets::CaptureSecrets(TrafficSecrets* secrets) {

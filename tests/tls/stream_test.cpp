@@ -426,6 +426,7 @@ struct WithOpenssl {
     REQUIRE(result == 1);
     base::spawn(read_all(server, got, end));
   }
+  ~WithOpenssl() { server.fail(base::ErrorKind::cancelled, "the test is over"); }
   /// What the client is sent, until it is so much or the end.
   std::string client_reads(size_t size) {
     std::string text;
