@@ -75,7 +75,8 @@ awaitable<Outcome<void>> Validation::begin(const std::string& url) {
   co_await http01_.present(chosen->token, std::move(challenge));
   open_.push_back(Open{url, name, chosen->type});
   // After a restart the CA may be at it already.
-  if (chosen->status != "pending") co_return Outcome<void>();
+  open_.back().inherited = chosen->status != "pending";
+  if (open_.back().inherited) co_return Outcome<void>();
   const Errand errand = errand_for(name, {}, {});
   const auto accepted = co_await client_.accept(account_, chosen->url, errand);
   if (accepted) co_return Outcome<void>();
@@ -84,6 +85,7 @@ awaitable<Outcome<void>> Validation::begin(const std::string& url) {
   if (accepted.error().status != http_bad_request) co_return accepted.error();
   const auto now = co_await client_.authorization(account_, url, errand_);
   if (!now || waits_for(now->value, chosen->url)) co_return accepted.error();
+  open_.back().inherited = true;
   co_return Outcome<void>();
 }
 
@@ -114,6 +116,7 @@ awaitable<Outcome<void>> Validation::await_verdict(const Open& open) {
     if (reply->value.status == AuthorizationStatus::valid) co_return Outcome<void>();
     if (reply->value.status != AuthorizationStatus::pending) {
       spent_ = true;
+      stale_ = open.inherited;
       co_return verdict(reply->value, open.type);
     }
     const bool in_time = co_await patience.wait(reply->retry_after);

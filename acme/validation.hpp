@@ -31,7 +31,8 @@ class Validation {
 
   /// After a failure: the order cannot become valid any more.
   bool order_spent() const { return spent_; }
-  /// It could not from the start: an authorization was dead before anything was tried.
+  /// That is no verdict on anything we did: an authorization was dead from the start, or its
+  /// challenge was begun in another life, whose end the CA may have seen instead of an answer.
   bool order_stale() const { return stale_; }
 
  private:
@@ -39,6 +40,7 @@ class Validation {
     std::string url;  // of the authorization
     std::string identifier;
     std::string type;
+    bool inherited = false;  // the CA was asked in another life
   };
 
   boost::asio::awaitable<Outcome<void>> begin(const std::string& url);

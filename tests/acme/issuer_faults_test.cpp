@@ -309,6 +309,46 @@ TEST_CASE("an order for other names than asked for is not touched") {
   CHECK(ca.count("/authz") == 0);
 }
 
+TEST_CASE("a challenge that failed because the program had died is no failure of the next life") {
+  ScriptedCa ca;
+  bool asked = false;
+  int lives = 1, orders = 0, looks = 0;  // of the second life
+  ca.scripts["/order"] = [&](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.fields = {{"Location", ca.server.url("/order/1")}};
+    reply.body = ca.order(++orders == 1 ? "pending" : "ready");
+    return reply;
+  };
+  ca.scripts["/order/1"] = [&](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = ca.order(orders == 1 ? "pending" : "ready");
+    return reply;
+  };
+  ca.scripts["/challenge"] = [&](const ScriptedRequest&) {
+    asked = true;
+    return ScriptedCa::problem(403, "unauthorized");  // the first life ends here
+  };
+  ca.scripts["/authz"] = [&](const ScriptedRequest&) {
+    const bool judged = lives == 2 && ++looks > 1;
+    const char* const challenge = judged ? "invalid" : asked ? "processing" : "pending";
+    ScriptedReply reply;
+    reply.body = fmt::format(
+        R"({{"status":"{1}","identifier":{{"type":"dns","value":"a.example"}},"challenges":)"
+        R"([{{"type":"http-01","status":"{2}","url":"{0}/challenge",)"
+        R"("token":"abcdefghijklmnopqrstuvwx"}}]}})",
+        ca.server.url(""), judged ? "invalid" : "pending", challenge);
+    return reply;
+  };
+  REQUIRE(ca.live()->obtain("a", {"a.example"}).has_error());
+  REQUIRE(orders == 1);
+  lives = 2;
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());  // at finalize, of the second order
+  INFO(outcome.error().sentence);
+  CHECK(orders == 2);
+  CHECK(ca.count("/finalize") >= 1);
+}
+
 TEST_CASE("a challenge that the CA has looked at meanwhile is judged, not asked for again") {
   ScriptedCa ca;
   const std::string after = GENERATE(as<std::string>{}, "pending", "processing", "valid");
