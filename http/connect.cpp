@@ -8,6 +8,8 @@
 
 #include <boost/asio/ip/tcp.hpp>
 
+#include "http/http1_client.hpp"
+
 namespace gatehouse::http {
 
 namespace asio = boost::asio;
@@ -15,7 +17,7 @@ using base::Error;
 using base::ErrorKind;
 using base::Retry;
 using base::Side;
-using Client = std::unique_ptr<Http1Client>;
+using Connection = std::unique_ptr<ClientConnection>;
 
 namespace {
 
@@ -147,10 +149,9 @@ int start_connecting(const SocketAddress& address) {
 }
 
 /// One address: 0, or the errno.
-base::Task<int> connect_one(const SocketAddress& address, Http1Client& client) {
+base::Task<int> connect_one(const SocketAddress& address, tls::Stream& stream) {
   const int fd = start_connecting(address);
   if (fd < 0) co_return errno;
-  auto& stream = client.stream();
   if (!stream.open(fd)) co_return errno;
   stream.writable = false;
   Connected connected(stream);
@@ -162,11 +163,16 @@ base::Task<int> connect_one(const SocketAddress& address, Http1Client& client) {
   co_return problem;
 }
 
+Connection make_connection(base::Reactor& reactor, const Origin&,
+                           const ClientConnection::Settings& settings) {
+  return std::make_unique<Http1Client>(reactor, settings);
+}
+
 }  // namespace
 
-base::Task<base::Result<Client>> connect(base::Reactor& reactor, const Origin& origin,
-                                         ResolvedAddresses& resolved, config::Duration timeout,
-                                         const Http1Client::Settings& settings) {
+base::Task<base::Result<Connection>> connect(base::Reactor& reactor, const Origin& origin,
+                                             ResolvedAddresses& resolved, config::Duration timeout,
+                                             const ClientConnection::Settings& settings) {
   Deadline deadline;
   reactor.arm(deadline, timeout);
   const auto unresolved = co_await resolve(reactor, origin, resolved, deadline);
@@ -176,10 +182,10 @@ base::Task<base::Result<Client>> connect(base::Reactor& reactor, const Origin& o
   int problem = ETIMEDOUT;
   for (const auto& address : addresses) {
     if (deadline.expired) break;
-    auto client = std::make_unique<Http1Client>(reactor, settings);
-    auto& stream = client->stream();
+    Connection connection = make_connection(reactor, origin, settings);
+    auto& stream = connection->stream();
     deadline.stream = &stream;
-    problem = co_await connect_one(address, *client);
+    problem = co_await connect_one(address, stream);
     if (problem == 0 && origin.tls != nullptr) {
       bool shaken = stream.start_client(*origin.tls, origin.tls_name, origin.verify);
       if (shaken) {
@@ -190,14 +196,14 @@ base::Task<base::Result<Client>> connect(base::Reactor& reactor, const Origin& o
         deadline.stream = nullptr;
         const Error cause = stream.error();
         stream.close();
-        reactor.retire(std::move(client));
+        reactor.retire(std::move(connection));
         co_return connect_error(cause.kind, origin, "TLS: " + cause.context);
       }
     }
     deadline.stream = nullptr;
-    if (problem == 0) co_return std::move(client);
+    if (problem == 0) co_return std::move(connection);
     stream.close();
-    reactor.retire(std::move(client));
+    reactor.retire(std::move(connection));
   }
   if (deadline.expired) {
     co_return connect_error(ErrorKind::timeout, origin,

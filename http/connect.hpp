@@ -11,7 +11,7 @@
 
 #include "base/reactor.hpp"
 #include "base/task.hpp"
-#include "http/http1_client.hpp"
+#include "http/client_connection.hpp"
 #include "tls/context.hpp"
 
 namespace gatehouse::http {
@@ -25,6 +25,10 @@ struct Origin {
   tls::ContextPtr tls;   // null: plain
   std::string tls_name;  // sent as SNI and verified
   bool verify = true;
+  bool http2 = false;  // over TLS by ALPN, over plain with prior knowledge
+
+  /// One connection carries many requests.
+  bool multiplexed() const { return http2; }
 };
 
 struct SocketAddress {
@@ -42,8 +46,8 @@ struct ResolvedAddresses {
 
 /// Tries each address in turn. Errors are the upstream's, safe to retry elsewhere: no byte of a
 /// request was sent. `origin` and `resolved` outlive the task.
-base::Task<base::Result<std::unique_ptr<Http1Client>>> connect(
+base::Task<base::Result<std::unique_ptr<ClientConnection>>> connect(
     base::Reactor& reactor, const Origin& origin, ResolvedAddresses& resolved,
-    config::Duration timeout, const Http1Client::Settings& settings);
+    config::Duration timeout, const ClientConnection::Settings& settings);
 
 }  // namespace gatehouse::http

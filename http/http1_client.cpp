@@ -31,11 +31,7 @@ Http1Client::DeadlineTimer::DeadlineTimer(Http1Client& c)
       client(c) {}
 
 Http1Client::Http1Client(base::Reactor& reactor, const Settings& settings)
-    : reactor_(reactor),
-      settings_(settings),
-      stream_(reactor, base::Side::upstream),
-      timer_(*this),
-      idle_limit_(settings.idle_timeout) {}
+    : ClientConnection(reactor, settings), timer_(*this), idle_limit_(settings.idle_timeout) {}
 
 Http1Client::~Http1Client() = default;
 
@@ -264,39 +260,49 @@ Poll Http1Client::broken(ErrorKind kind, const char* text) {
 
 // --- rest
 
-bool Http1Client::reusable() const {
-  return keep_alive_ && request_ended_ && response_complete_ && failure_ == nullptr &&
-         !stream_.failed() && !stream_.pending() && stream_.unread_size() == 0 &&
-         !stream_.hung_up && idle_limit_.count() > 0;
+ClientStream* Http1Client::begin(const Settings& settings) {
+  ASSERT(state_ == State::resting);
+  settings_ = settings;
+  state_ = State::busy;
+  timer_.disarm();
+  stream_.observe(nullptr);
+  if (!std::exchange(used_, true)) return this;
+  reused_ = true;
+  // Readable means a FIN, or bytes that answer nothing; or that the last read came out even.
+  if (!stream_.failed() && !stream_.hung_up && stream_.fill() == Io::again) return this;
+  state_ = State::ended;
+  return nullptr;
 }
 
-void Http1Client::rest(Keeper& keeper) {
-  keeper_ = &keeper;
+void Http1Client::end(ClientStream&) {
+  if (!reusable()) {
+    state_ = State::ended;
+    return;
+  }
+  state_ = State::resting;
   response_.reset();
   chunks_.reset();
   stream_.observe(this);
   reactor_.arm(timer_, idle_limit_);
 }
 
-bool Http1Client::wake(const Settings& settings) {
-  settings_ = settings;
-  keeper_ = nullptr;
-  reused_ = true;
-  timer_.disarm();
-  stream_.observe(nullptr);
-  // Readable means a FIN, or bytes that answer nothing; or that the last read came out even.
-  return !stream_.failed() && !stream_.hung_up && stream_.fill() == Io::again;
+bool Http1Client::reusable() const {
+  return keep_alive_ && request_ended_ && response_complete_ && failure_ == nullptr &&
+         !stream_.failed() && !stream_.pending() && stream_.unread_size() == 0 &&
+         !stream_.hung_up && idle_limit_.count() > 0;
+}
+
+void Http1Client::end_rest() {
+  state_ = State::ended;
+  changed();
 }
 
 void Http1Client::on_hang_up() {
-  if (keeper_ != nullptr) std::exchange(keeper_, nullptr)->on_idle_lost(*this);
+  if (state_ == State::resting) end_rest();
 }
 
 void Http1Client::on_deadline() {
-  if (keeper_ != nullptr) {
-    std::exchange(keeper_, nullptr)->on_idle_lost(*this);
-    return;
-  }
+  if (state_ == State::resting) return end_rest();
   stream_.fail(ErrorKind::timeout, head_awaited_ ? "no response in time" : "the origin stalled");
 }
 

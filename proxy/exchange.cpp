@@ -95,7 +95,7 @@ class Exchange final : public http::ServerStream::Watcher {
   const Endpoint* choose(const Upstream& upstream);
   base::Task<bool> connect(const Endpoint& endpoint);
   base::Task<Next> attempt(const Upstream& upstream, const Endpoint& endpoint);
-  base::Task<void> respond(const Endpoint& endpoint, Relay& relay);
+  base::Task<void> respond(Relay& relay);
   bool may_retry(const Upstream& upstream, const Relay* relay);
   void fail();
   void count_failure(uint16_t status);
@@ -109,7 +109,7 @@ class Exchange final : public http::ServerStream::Watcher {
   const SiteRules* site_ = nullptr;
   const RouteRules* route_ = nullptr;
   const Endpoint* endpoint_ = nullptr;
-  std::unique_ptr<http::Http1Client> client_;
+  Pool::Lease client_;
   std::optional<Error> error_;
   const char* reason_ = nullptr;
   ReplayBody body_{stream_};
@@ -287,7 +287,7 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
   endpoint_ = &endpoint;
   error_.reset();
   if (!fresh_only_) client_ = worker_.pool().acquire(endpoint.id, policy_->client);
-  if (client_ == nullptr) {
+  if (!client_) {
     auto connecting = connect(endpoint);
     const bool connected = co_await connecting;
     if (!connected) {
@@ -313,7 +313,7 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
   upstream_time_ =
       std::chrono::duration_cast<std::chrono::microseconds>(worker_.reactor().now() - sent_);
   if (come) {
-    auto responding = respond(endpoint, relay);
+    auto responding = respond(relay);
     co_await responding;
     co_return Next::done;
   }
@@ -322,32 +322,28 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
   auto finishing = relay.finish();
   co_await finishing;
   bytes_in_ += relay.bytes_up();
-  worker_.pool().discard(std::move(client_));
+  client_.release();
   if (again) co_return Next::again;
   fail();
   co_return Next::done;
 }
 
 base::Task<bool> Exchange::connect(const Endpoint& endpoint) {
-  const auto& timeouts = policy_->snapshot->timeouts;
-  auto connecting =
-      http::connect(worker_.reactor(), endpoint.origin, worker_.pool().resolved(endpoint.id),
-                    timeouts.upstream_connect, policy_->client);
-  auto connected = co_await connecting;
-  worker_.metrics().add(Metric::upstream_connects);
-  if (!connected) {
-    worker_.metrics().add(Metric::upstream_connect_failures);
-    error_ = connected.error();
+  auto opening =
+      worker_.pool().open(endpoint, policy_->snapshot->timeouts.upstream_connect, policy_->client);
+  auto opened = co_await opening;
+  if (!opened) {
+    error_ = opened.error();
     co_return false;
   }
-  client_ = std::move(*connected);
+  client_ = std::move(*opened);
   if (!gone_) co_return true;
-  worker_.pool().discard(std::move(client_));
+  client_.release();
   error_ = Error(ErrorKind::cancelled, Side::downstream, Retry::never, "the client went away");
   co_return false;
 }
 
-base::Task<void> Exchange::respond(const Endpoint& endpoint, Relay& relay) {
+base::Task<void> Exchange::respond(Relay& relay) {
   auto& response = client_->response();
   status_ = response.status;
   rewrite_response(response, facts_.encrypted, *site_->settings);
@@ -360,7 +356,7 @@ base::Task<void> Exchange::respond(const Endpoint& endpoint, Relay& relay) {
   }
   bytes_in_ += relay.bytes_up();
   bytes_out_ = relay.bytes_down();
-  worker_.pool().release(endpoint.id, std::move(client_));
+  client_.release();
   head_sent_ = end != Relay::End::not_begun;
   if (end == Relay::End::complete) co_return;
   if (end == Relay::End::client_lost) gone_ = true;
@@ -372,7 +368,7 @@ base::Task<void> Exchange::respond(const Endpoint& endpoint, Relay& relay) {
 bool Exchange::may_retry(const Upstream& upstream, const Relay* relay) {
   if (gone_ || error_->side != Side::upstream) return false;
   if (!body_.repeatable() || (relay != nullptr && relay->uploading())) return false;
-  if (client_ != nullptr && client_->response_begun()) return false;
+  if (client_ && client_->response_begun()) return false;
   if (error_->retry == Retry::if_reused) {
     // The endpoint is not to blame, and neither is the budget: once, on a new connection.
     if (fresh_only_) return false;
@@ -420,7 +416,7 @@ void Exchange::count_failure(uint16_t status) {
 
 void Exchange::on_client_gone() {
   gone_ = true;
-  if (client_ != nullptr) client_->cancel(ErrorKind::cancelled, "the client went away");
+  if (client_) client_->cancel(ErrorKind::cancelled, "the client went away");
 }
 
 // --- recording

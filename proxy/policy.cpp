@@ -14,8 +14,8 @@ http::Http1Server::Settings server_settings(const config::Snapshot& snapshot) {
   return settings;
 }
 
-http::Http1Client::Settings client_settings(const config::Snapshot& snapshot) {
-  http::Http1Client::Settings settings;
+http::ClientConnection::Settings client_settings(const config::Snapshot& snapshot) {
+  http::ClientConnection::Settings settings;
   settings.response_timeout = snapshot.timeouts.upstream_response;
   settings.body_timeout = snapshot.timeouts.body;
   settings.idle_timeout = snapshot.timeouts.upstream_idle;

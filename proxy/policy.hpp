@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "config/snapshot.hpp"
-#include "http/http1_client.hpp"
+#include "http/client_connection.hpp"
 #include "http/http1_server.hpp"
 #include "proxy/router.hpp"
 #include "proxy/upstream.hpp"
@@ -24,7 +24,7 @@ struct Policy {
   std::vector<Upstream> upstreams;  // by the router's index
   tls::ContextPtr tls12, tls13;     // by the site's tls_min
   http::Http1Server::Settings server;
-  http::Http1Client::Settings client;
+  http::ClientConnection::Settings client;
   uint16_t https_port = 443;  // where plain requests are redirected to
 
   /// Fails if a file that an upstream's TLS names cannot be used.

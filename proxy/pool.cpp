@@ -2,64 +2,170 @@
 
 #include <algorithm>
 
+#include "proxy/upstream.hpp"
+
 namespace gatehouse::proxy {
 
 using base::Metric;
-using Client = std::unique_ptr<http::Http1Client>;
+using http::ClientConnection;
+using http::ClientStream;
+
+/// A connection and its place in the pool.
+struct Pool::Entry final : ClientConnection::Keeper {
+  Entry(Pool& p, size_t e, std::unique_ptr<ClientConnection> c)
+      : pool(p), endpoint_id(e), connection(std::move(c)) {
+    connection->keep(this);
+  }
+  void on_change(ClientConnection&) override { pool.settle(*this); }
+
+  Pool& pool;
+  const size_t endpoint_id;
+  size_t index = 0;  // among its endpoint's
+  bool listed = false;
+  bool counted = false;  // as idle
+  std::unique_ptr<ClientConnection> connection;
+};
+
+void Pool::Lease::release() {
+  if (stream_ == nullptr) return;
+  Entry& entry = *std::exchange(entry_, nullptr);
+  entry.pool.release(entry, *std::exchange(stream_, nullptr));
+}
+
+Pool::Pool(base::Reactor& reactor, base::MetricShard& metrics)
+    : reactor_(reactor), metrics_(metrics) {}
 
 Pool::~Pool() {
   clear();
 }
 
-Client Pool::acquire(size_t endpoint_id, const http::Http1Client::Settings& settings) {
-  auto& idle = at(endpoint_id).idle;
-  while (!idle.empty()) {
-    Client client = std::move(idle.back());
-    idle.pop_back();
-    metrics_.add(Metric::upstream_idle, -1);
-    if (client->wake(settings)) return client;
-    discard(std::move(client));
+Pool::Lease Pool::acquire(size_t endpoint_id, const ClientConnection::Settings& settings) {
+  auto& available = at(endpoint_id).available;
+  while (!available.empty()) {
+    Entry& entry = *available.back();
+    ClientStream* const stream = entry.connection->begin(settings);
+    settle(entry);
+    if (stream != nullptr) return Lease(entry, *stream);
   }
-  return nullptr;
+  return {};
 }
 
-void Pool::release(size_t endpoint_id, Client client) {
-  if (!client->reusable()) return discard(std::move(client));
-  auto& idle = at(endpoint_id).idle;
-  if (idle.size() == idle_max) {
-    discard(std::move(idle.front()));
-    idle.erase(idle.begin());
-    metrics_.add(Metric::upstream_idle, -1);
+base::Task<base::Result<Pool::Lease>> Pool::open(const Endpoint& endpoint, config::Duration timeout,
+                                                 const ClientConnection::Settings& settings) {
+  auto& kept = at(endpoint.id);
+  if (kept.connecting) {
+    auto joining = join(endpoint, settings);
+    auto joined = co_await joining;
+    if (!joined || *joined) co_return std::move(joined);
   }
-  client->rest(*this);
-  idle.push_back(std::move(client));
-  metrics_.add(Metric::upstream_idle);
+  const bool shared = endpoint.origin.multiplexed() && !kept.connecting;
+  if (shared) kept.connecting = true;
+  auto connecting = connect(endpoint, timeout, settings);
+  auto connected = co_await connecting;
+  if (!shared) co_return std::move(connected);
+  kept.connecting = false;
+  kept.problem.reset();
+  if (!connected) kept.problem = connected.error();
+  // Whoever finds no room on the new connection makes the next one, and the others wait for that.
+  const auto waiting = std::exchange(kept.waiting, {});
+  for (base::Event* each : waiting) each->set();
+  co_return std::move(connected);
 }
 
-void Pool::discard(Client client) {
-  client->stream().close();
-  reactor_.retire(std::move(client));
+/// Waits for the connection that is being made. An empty lease: it has no room for this one.
+base::Task<base::Result<Pool::Lease>> Pool::join(const Endpoint& endpoint,
+                                                 const ClientConnection::Settings& settings) {
+  auto& kept = at(endpoint.id);
+  while (kept.connecting) {
+    base::Event made;
+    kept.waiting.push_back(&made);
+    co_await made;
+    Lease lease = acquire(endpoint.id, settings);
+    if (lease) co_return std::move(lease);
+    if (kept.problem) co_return *kept.problem;
+  }
+  co_return Lease();
+}
+
+base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
+                                                    config::Duration timeout,
+                                                    const ClientConnection::Settings& settings) {
+  auto connecting =
+      http::connect(reactor_, endpoint.origin, at(endpoint.id).resolved, timeout, settings);
+  auto connected = co_await connecting;
+  metrics_.add(Metric::upstream_connects);
+  if (!connected) {
+    metrics_.add(Metric::upstream_connect_failures);
+    co_return connected.error();
+  }
+  Entry& entry = add(endpoint.id, std::move(*connected));
+  ClientStream* const stream = entry.connection->begin(settings);
+  ASSERT(stream != nullptr);  // it is new
+  settle(entry);
+  co_return Lease(entry, *stream);
+}
+
+Pool::Entry& Pool::add(size_t endpoint_id, std::unique_ptr<ClientConnection> connection) {
+  auto& entries = at(endpoint_id).entries;
+  auto entry = std::make_unique<Entry>(*this, endpoint_id, std::move(connection));
+  entry->index = entries.size();
+  return *entries.emplace_back(std::move(entry));
+}
+
+void Pool::release(Entry& entry, ClientStream& stream) {
+  entry.connection->end(stream);
+  settle(entry);
+}
+
+/// Puts the connection where its state wants it; frees it if nothing will come of it any more.
+void Pool::settle(Entry& entry) {
+  const bool available = entry.connection->available();
+  if (entry.listed && !available) withdraw(entry);
+  if (entry.connection->finished()) return discard(entry);
+  if (available && !entry.listed) {
+    entry.listed = true;
+    at(entry.endpoint_id).available.push_back(&entry);
+  }
+  note_idle(entry);
+  auto& listed = at(entry.endpoint_id).available;
+  if (listed.size() > idle_max && listed.front()->connection->idle()) discard(*listed.front());
+}
+
+void Pool::note_idle(Entry& entry) {
+  const bool idle = entry.connection->idle();
+  if (idle == entry.counted) return;
+  entry.counted = idle;
+  metrics_.add(Metric::upstream_idle, idle ? 1 : -1);
+}
+
+void Pool::withdraw(Entry& entry) {
+  auto& available = at(entry.endpoint_id).available;
+  entry.listed = false;
+  if (available.back() == &entry) {
+    available.pop_back();
+  } else {
+    available.erase(std::find(available.begin(), available.end(), &entry));
+  }
+}
+
+void Pool::discard(Entry& entry) {
+  if (entry.listed) withdraw(entry);
+  if (entry.counted) metrics_.add(Metric::upstream_idle, -1);
+  entry.connection->keep(nullptr);
+  entry.connection->stream().close();
+  reactor_.retire(std::move(entry.connection));
+  auto& entries = at(entry.endpoint_id).entries;
+  std::swap(entries[entry.index], entries.back());
+  entries[entry.index]->index = entry.index;
+  entries.pop_back();
 }
 
 void Pool::clear() {
   for (auto& kept : kept_) {
     if (kept == nullptr) continue;
-    metrics_.add(Metric::upstream_idle, -static_cast<int64_t>(kept->idle.size()));
-    for (auto& client : kept->idle) discard(std::move(client));
-    kept->idle.clear();
-  }
-}
-
-void Pool::on_idle_lost(http::Http1Client& client) {
-  for (auto& kept : kept_) {
-    if (kept == nullptr) continue;
-    const auto found = std::find_if(kept->idle.begin(), kept->idle.end(),
-                                    [&](const Client& each) { return each.get() == &client; });
-    if (found == kept->idle.end()) continue;
-    Client lost = std::move(*found);
-    kept->idle.erase(found);
-    metrics_.add(Metric::upstream_idle, -1);
-    return discard(std::move(lost));
+    for (size_t i = kept->entries.size(); i > 0; --i) {
+      if (kept->entries[i - 1]->connection->idle()) discard(*kept->entries[i - 1]);
+    }
   }
 }
 

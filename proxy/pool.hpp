@@ -1,7 +1,7 @@
-// Idle connections to upstream endpoints, kept for the next request.
+// Connections to upstream endpoints: kept while idle, shared while they can carry more requests.
 //
-// Does not choose endpoints (balancer) or open connections (http/connect). Lives on one worker; a
-// pool never shares a connection with another thread.
+// Does not choose endpoints (balancer) or know versions of HTTP (http/client_connection). Lives on
+// one worker; a pool never shares a connection with another thread.
 #pragma once
 
 #include <memory>
@@ -9,42 +9,83 @@
 
 #include "base/metrics.hpp"
 #include "base/reactor.hpp"
+#include "base/task.hpp"
+#include "http/client_connection.hpp"
 #include "http/connect.hpp"
-#include "http/http1_client.hpp"
 
 namespace gatehouse::proxy {
 
-class Pool final : public http::Http1Client::Keeper {
+struct Endpoint;
+
+class Pool {
+ private:
+  struct Entry;
+
  public:
-  /// Idle connections kept for one endpoint; the oldest goes when one more comes.
+  /// Connections kept for one endpoint while nothing is on them; the oldest goes when one more
+  /// comes.
   static constexpr size_t idle_max = 512;
 
-  Pool(base::Reactor& reactor, base::MetricShard& metrics) : reactor_(reactor), metrics_(metrics) {}
+  /// One request's stream on a connection of the pool's. Gives it back when it ends.
+  class Lease {
+   public:
+    Lease() = default;
+    Lease(Lease&& other) noexcept
+        : entry_(std::exchange(other.entry_, nullptr)),
+          stream_(std::exchange(other.stream_, nullptr)) {}
+    Lease& operator=(Lease&& other) noexcept {
+      std::swap(entry_, other.entry_);
+      std::swap(stream_, other.stream_);
+      return *this;
+    }
+    ~Lease() { release(); }
+    void release();
+
+    explicit operator bool() const { return stream_ != nullptr; }
+    http::ClientStream* operator->() const { return stream_; }
+    http::ClientStream& operator*() const { return *stream_; }
+
+   private:
+    friend class Pool;
+    Lease(Entry& entry, http::ClientStream& stream) : entry_(&entry), stream_(&stream) {}
+    Entry* entry_ = nullptr;
+    http::ClientStream* stream_ = nullptr;
+  };
+
+  Pool(base::Reactor& reactor, base::MetricShard& metrics);
   ~Pool();
 
-  /// Takes an idle connection of that endpoint, newest first: the newest is the least likely to
-  /// have been closed by the other side while idle. `settings` hold from now on. Null: there is
-  /// none.
-  std::unique_ptr<http::Http1Client> acquire(size_t endpoint_id,
-                                             const http::Http1Client::Settings& settings);
-  /// Takes a connection back after an exchange: keeps it if it may be reused, else closes it.
-  void release(size_t endpoint_id, std::unique_ptr<http::Http1Client> client);
-  /// Closes a connection and frees it when that is safe.
-  void discard(std::unique_ptr<http::Http1Client> client);
+  /// A stream on a connection that is there, the newest first: it is the least likely to have been
+  /// closed by the other side while idle. `settings` hold from now on. Empty: there is none.
+  Lease acquire(size_t endpoint_id, const http::ClientConnection::Settings& settings);
+  /// A stream on a new connection. Requests to an endpoint whose connections carry many wait for
+  /// one that is being made rather than make another. `endpoint` outlives the task.
+  base::Task<base::Result<Lease>> open(const Endpoint& endpoint, config::Duration timeout,
+                                       const http::ClientConnection::Settings& settings);
   /// Closes everything idle (at stop).
   void clear();
 
-  /// What the endpoint's name resolved to on this worker.
-  http::ResolvedAddresses& resolved(size_t endpoint_id) { return at(endpoint_id).resolved; }
-
  private:
   struct Kept {
-    std::vector<std::unique_ptr<http::Http1Client>> idle;  // the newest last
+    std::vector<std::unique_ptr<Entry>> entries;
+    std::vector<Entry*> available;  // the newest last
     http::ResolvedAddresses resolved;
+    bool connecting = false;  // one that will carry many requests
+    std::vector<base::Event*> waiting;
+    std::optional<base::Error> problem;  // what the last of these connects met
   };
 
-  void on_idle_lost(http::Http1Client& client) override;
   Kept& at(size_t endpoint_id);
+  base::Task<base::Result<Lease>> connect(const Endpoint& endpoint, config::Duration timeout,
+                                          const http::ClientConnection::Settings& settings);
+  base::Task<base::Result<Lease>> join(const Endpoint& endpoint,
+                                       const http::ClientConnection::Settings& settings);
+  Entry& add(size_t endpoint_id, std::unique_ptr<http::ClientConnection> connection);
+  void release(Entry& entry, http::ClientStream& stream);
+  void settle(Entry& entry);
+  void note_idle(Entry& entry);
+  void withdraw(Entry& entry);
+  void discard(Entry& entry);
 
   base::Reactor& reactor_;
   base::MetricShard& metrics_;

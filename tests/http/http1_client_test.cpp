@@ -24,11 +24,16 @@ struct Scene {
   explicit Scene(Http1Client::Settings s = settings())
       : client(std::make_unique<Http1Client>(stage.reactor, s)) {
     REQUIRE(client->stream().open(pair.ours));
+    REQUIRE(client->begin(s) == client.get());
     request.method = Method::get;
     request.method_text = "GET";
     request.target = "/";
   }
   ~Scene() { client->stream().close(); }
+  void rest(ClientConnection::Keeper& keeper) {
+    client->keep(&keeper);
+    REQUIRE(client->available());
+  }
   Stage stage;
   SocketPair pair;
   RequestHead request;
@@ -77,7 +82,8 @@ base::Task<void> request(Scene& scene) {
     co_await body;
     break;
   }
-  if (scene.client->reusable()) scene.log += " reusable";
+  scene.client->end(*scene.client);
+  if (scene.client->available()) scene.log += " reusable";
   scene.ended = true;
 }
 
@@ -169,8 +175,8 @@ TEST_CASE("a silent origin is a timeout, and so is one that stalls in the body")
 
 namespace {
 
-struct Keeping final : Http1Client::Keeper {
-  void on_idle_lost(Http1Client&) override { lost = true; }
+struct Keeping final : ClientConnection::Keeper {
+  void on_change(ClientConnection&) override { lost = true; }
   bool lost = false;
 };
 
@@ -182,17 +188,18 @@ TEST_CASE("an idle connection that the origin closes is lost, and one with stray
   base::spawn(request(scene));
   scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
   scene.stage.until([&] { return scene.ended; });
-  REQUIRE(scene.client->reusable());
   Keeping keeping;
-  scene.client->rest(keeping);
+  scene.rest(keeping);
   if (stray) {
     scene.pair.send("HTTP/1.1 200 OK\r\n");
     scene.stage.settle();
-    CHECK_FALSE(scene.client->wake(settings()));
+    CHECK(scene.client->begin(settings()) == nullptr);
+    CHECK(scene.client->finished());
   } else {
     scene.pair.close_theirs();
     scene.stage.until([&] { return keeping.lost; });
     CHECK(keeping.lost);
+    CHECK(scene.client->finished());
   }
 }
 
@@ -201,7 +208,7 @@ namespace {
 /// Sends the next request in the very batch in which its connection becomes readable, as an event
 /// of another client's may, and before the stream has heard of it.
 base::Task<void> wake_and_request(Scene& scene, bool& woken) {
-  woken = scene.client->wake(settings());
+  woken = scene.client->begin(settings()) != nullptr;
   auto requesting = request(scene);
   co_await requesting;
 }
@@ -228,9 +235,8 @@ TEST_CASE("bytes that were there before the request are not its answer") {
   base::spawn(request(scene));
   scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
   scene.stage.until([&] { return scene.ended; });
-  REQUIRE(scene.client->reusable());
   Keeping keeping;
-  scene.client->rest(keeping);
+  scene.rest(keeping);
   scene.stage.settle();
   scene.ended = false;
   scene.log.clear();
@@ -251,7 +257,7 @@ TEST_CASE("an idle connection is given up before the origin's keep-alive runs ou
   scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: timeout=2\r\n\r\n");
   scene.stage.until([&] { return scene.ended; });
   Keeping keeping;
-  scene.client->rest(keeping);
+  scene.rest(keeping);
   scene.stage.until([&] { return keeping.lost; }, std::chrono::seconds(10));
   CHECK(keeping.lost);
 }
@@ -262,8 +268,8 @@ TEST_CASE("a reused connection that ends without an answer may be retried, a new
   scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
   scene.stage.until([&] { return scene.ended; });
   Keeping keeping;
-  scene.client->rest(keeping);
-  REQUIRE(scene.client->wake(settings()));
+  scene.rest(keeping);
+  REQUIRE(scene.client->begin(settings()) != nullptr);
   CHECK(scene.client->reused());
   scene.ended = false;
   scene.log.clear();
