@@ -148,6 +148,8 @@ class ParkingSlot {
     ASSERT(operation_ == nullptr);
     operation_ = &operation;
   }
+  /// Whatever is parked is forgotten.
+  void clear() { operation_ = nullptr; }
   /// Polls the operation, if there is one, and resumes its coroutine when it is complete.
   void poll() {
     if (operation_ == nullptr || !operation_->completes(*operation_)) return;

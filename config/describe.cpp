@@ -230,10 +230,24 @@ void write_site(JsonText& json, const Site& site) {
   json.close('}');
 }
 
+std::string_view protocol_name(UpstreamProtocol protocol) {
+  switch (protocol) {
+    case UpstreamProtocol::http1:
+      return "http1";
+    case UpstreamProtocol::https:
+      return "https";
+    case UpstreamProtocol::h2c:
+      return "h2c";
+    case UpstreamProtocol::h2:
+      return "h2";
+  }
+  return {};
+}
+
 void write_upstream(JsonText& json, const Upstream& upstream) {
   json.open('{');
   json.field("name", upstream.name);
-  json.field("protocol", upstream.protocol == UpstreamProtocol::https ? "https" : "http1");
+  json.field("protocol", protocol_name(upstream.protocol));
   json.key("servers");
   json.open('[');
   for (const auto& server : upstream.servers) {

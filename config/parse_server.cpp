@@ -25,7 +25,7 @@ constexpr uint64_t header_bytes_max = 64 * 1024;
 constexpr uint32_t fields_min = 8;
 constexpr uint32_t fields_max = 10'000;
 constexpr uint64_t body_bytes_max = uint64_t{1} << 62;
-constexpr uint32_t streams_max = 1'000'000;
+constexpr uint32_t streams_max = 10'000;
 
 void parse_server(Reader& reader, Draft& draft);
 void parse_log(Reader& reader, Log& log);
@@ -134,7 +134,7 @@ void parse_server(Reader& reader, Draft& draft) {
   parse_listeners(reader, "https", server.https, draft);
   reader.read("workers", server.workers, 0, workers_max);
   reader.read("user", server.user);
-  reader.unsupported("h2c");
+  reader.read("h2c", server.h2c);
   parse_storage(reader, server.storage);
   parse_admin(reader, draft);
   reader.read("trusted_proxies", server.trusted_proxies);
@@ -203,8 +203,7 @@ void parse_limits(Reader& reader, Limits& limits) {
   reader.read_size("request_header", limits.request_header, header_bytes_min, header_bytes_max);
   reader.read("request_fields", limits.request_fields, fields_min, fields_max);
   reader.read_size("request_body", limits.request_body, 0, body_bytes_max);
-  uint32_t streams = 0;  // HTTP/2 is not in this version; the limit does no harm in a file
-  reader.read("http2_streams", streams, 1, streams_max);
+  reader.read("http2_streams", limits.http2_streams, 1, streams_max);
 }
 
 }  // namespace

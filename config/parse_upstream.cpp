@@ -21,9 +21,8 @@ constexpr uint32_t connections_max = 10'000'000;
 
 /// What the servers' schemes say, to be compared with `protocol`.
 struct Schemes {
-  size_t https = 0;
-  size_t http = 0;
-  size_t none = 0;
+  std::set<UpstreamProtocol> written;
+  bool none = false;  // some server has none
 };
 
 bool is_group_name(std::string_view name);
@@ -66,7 +65,7 @@ Parsed<Upstream> upstream_of_address(const std::string& text) {
   if (!address) return address.error();
   Upstream upstream;
   upstream.name = text;
-  upstream.protocol = address->https ? UpstreamProtocol::https : UpstreamProtocol::http1;
+  upstream.protocol = address->protocol;
   auto& server = address->endpoint;
   if (server.unix_path.empty() && server.port == 0) server.port = default_port(upstream.protocol);
   upstream.servers.push_back(std::move(server));
@@ -84,7 +83,7 @@ bool is_group_name(std::string_view name) {
 }
 
 uint16_t default_port(UpstreamProtocol protocol) {
-  return protocol == UpstreamProtocol::https ? 443 : 80;
+  return is_encrypted(protocol) ? 443 : 80;
 }
 
 void add_server(Reader& reader, std::string_view text, const Mark& mark, const std::string& path,
@@ -94,9 +93,11 @@ void add_server(Reader& reader, std::string_view text, const Mark& mark, const s
     reader.findings().add(mark, path, address.error().text);
     return;
   }
-  const bool https = address->scheme && address->https;
-  const bool http = address->scheme && !address->https;
-  ++(https ? schemes.https : http ? schemes.http : schemes.none);
+  if (address->scheme) {
+    schemes.written.insert(address->protocol);
+  } else {
+    schemes.none = true;
+  }
   auto& endpoint = address->endpoint;
   endpoint.weight = settings.weight;
   endpoint.backup = settings.backup;
@@ -143,23 +144,49 @@ Schemes parse_servers(Reader& reader, Upstream& upstream) {
   return schemes;
 }
 
+std::string_view scheme_of(UpstreamProtocol protocol) {
+  switch (protocol) {
+    case UpstreamProtocol::http1:
+      return "http";
+    case UpstreamProtocol::https:
+      return "https";
+    case UpstreamProtocol::h2c:
+      return "h2c";
+    case UpstreamProtocol::h2:
+      return "h2";
+  }
+  return {};
+}
+
+/// http:// goes with both protocols in the clear, https:// with both over TLS.
+bool agree(UpstreamProtocol scheme, UpstreamProtocol protocol) {
+  return scheme == protocol ||
+         (!is_http2(scheme) && is_encrypted(scheme) == is_encrypted(protocol));
+}
+
 /// https:// in front of the servers says what protocol = "https" says; they must not disagree.
 void settle_protocol(Reader& reader, const Schemes& schemes, Upstream& upstream) {
-  const bool explicit_protocol = reader.choose<UpstreamProtocol>(
-      "protocol", upstream.protocol,
-      {{"http1", UpstreamProtocol::http1}, {"https", UpstreamProtocol::https}},
-      [](std::string_view word) { return word == "h2c" || word == "h2"; });
-  const bool https = upstream.protocol == UpstreamProtocol::https;
-  if (explicit_protocol && ((https && schemes.http > 0) || (!https && schemes.https > 0))) {
-    reader.refuse("protocol", fmt::format("disagrees with a server written with {}://",
-                                          https ? "http" : "https"));
-  } else if (!explicit_protocol && schemes.https > 0) {
-    upstream.protocol = UpstreamProtocol::https;
-    if (schemes.http + schemes.none > 0) {
-      reader.refuse("servers",
-                    "some servers have https:// and some have not: a group speaks one "
-                    "protocol, make two groups");
+  const bool explicit_protocol =
+      reader.choose<UpstreamProtocol>("protocol", upstream.protocol,
+                                      {{"http1", UpstreamProtocol::http1},
+                                       {"https", UpstreamProtocol::https},
+                                       {"h2c", UpstreamProtocol::h2c},
+                                       {"h2", UpstreamProtocol::h2}});
+  if (explicit_protocol) {
+    for (const auto scheme : schemes.written) {
+      if (agree(scheme, upstream.protocol)) continue;
+      reader.refuse("protocol",
+                    fmt::format("disagrees with a server written with {}://", scheme_of(scheme)));
     }
+    return;
+  }
+  if (schemes.written.empty()) return;
+  upstream.protocol = *schemes.written.rbegin();
+  const bool only_http = upstream.protocol == UpstreamProtocol::http1;
+  if (schemes.written.size() > 1 || (schemes.none && !only_http)) {
+    reader.refuse("servers", fmt::format("some servers have {}:// and some have not: a group "
+                                         "speaks one protocol, make two groups",
+                                         scheme_of(upstream.protocol)));
   }
 }
 
@@ -229,8 +256,9 @@ void parse_tls(Reader& reader, Upstream& upstream) {
   parse_certificate_files(tls, "certificate", "key", upstream.tls.certificate, upstream.tls.key);
   const bool any = tls.given("ca") || tls.given("name") || tls.given("certificate") ||
                    tls.given("key") || !upstream.tls.verify;
-  if (any && upstream.protocol != UpstreamProtocol::https) {
-    reader.refuse("tls", "has no effect without protocol = \"https\": add it, or remove tls");
+  if (any && !is_encrypted(upstream.protocol)) {
+    reader.refuse("tls",
+                  "has no effect without protocol = \"https\" or \"h2\": add it, or remove tls");
   }
   tls.finish();
 }

@@ -55,7 +55,7 @@ enum class CertificateMode : uint8_t { automatic, on_demand, off, internal };
 enum class TlsVersion : uint8_t { tls12, tls13 };
 enum class OnTimeout : uint8_t { fallback, alert };
 enum class Balance : uint8_t { least_requests, round_robin, random_two, hash_client, hash_uri };
-enum class UpstreamProtocol : uint8_t { http1, https };
+enum class UpstreamProtocol : uint8_t { http1, https, h2c, h2 };
 
 struct Server {
   std::vector<ListenAddress> http;   // default: ":80"
@@ -65,6 +65,7 @@ struct Server {
   std::string storage = "/var/lib/gatehouse";  // the folder behind "file:"
   std::string admin = "unix:/run/gatehouse/admin.sock";
   std::string admin_token;  // read from admin_token_file; required when admin is TCP
+  bool h2c = false;         // HTTP/2 with prior knowledge on the plain listeners
   std::vector<Network> trusted_proxies;
   Duration grace = std::chrono::seconds(30);
 };
@@ -94,7 +95,8 @@ struct Limits {
   uint32_t connections_per_client = 0;  // 0: no limit
   uint64_t request_header = 32 * 1024;
   uint32_t request_fields = 128;
-  uint64_t request_body = 0;  // 0: no limit
+  uint64_t request_body = 0;     // 0: no limit
+  uint32_t http2_streams = 128;  // concurrent, a connection
 };
 
 /// One certificate authority, built in or from [ca.NAME].
@@ -197,6 +199,14 @@ struct UpstreamTls {
   std::string certificate;  // path: client certificate
   std::string key;          // path
 };
+
+/// Whether a group speaks TLS, and whether HTTP/2.
+constexpr bool is_encrypted(UpstreamProtocol protocol) {
+  return protocol == UpstreamProtocol::https || protocol == UpstreamProtocol::h2;
+}
+constexpr bool is_http2(UpstreamProtocol protocol) {
+  return protocol == UpstreamProtocol::h2c || protocol == UpstreamProtocol::h2;
+}
 
 struct Upstream {
   std::string name;

@@ -282,6 +282,18 @@ Parsed<HostGlob> parse_host_glob(std::string_view text) {
   return HostGlob{lower_case(text)};
 }
 
+namespace {
+
+std::optional<UpstreamProtocol> protocol_of_scheme(std::string_view name) {
+  if (name == "http") return UpstreamProtocol::http1;
+  if (name == "https") return UpstreamProtocol::https;
+  if (name == "h2c") return UpstreamProtocol::h2c;
+  if (name == "h2") return UpstreamProtocol::h2;
+  return std::nullopt;
+}
+
+}  // namespace
+
 Parsed<ServerAddress> parse_server_address(std::string_view text) {
   static constexpr std::string_view way_out =
       "write 'localhost:8080', 'https://10.0.0.7', '[::1]:8080' or 'unix:/run/app.sock'";
@@ -296,17 +308,14 @@ Parsed<ServerAddress> parse_server_address(std::string_view text) {
   auto rest = text;
   if (const auto scheme = text.find("://"); scheme != text.npos) {
     const auto name = text.substr(0, scheme);
-    if (name == "h2c" || name == "h2") {
-      return mistake(
-          fmt::format("{}: {}:// is not supported in this version: use http:// or https://",
-                      in_quotes(text), name));
-    }
-    if (name != "http" && name != "https") {
-      return mistake(
-          fmt::format("{} has an unknown scheme: use http:// or https://", in_quotes(text)));
+    const auto protocol = protocol_of_scheme(name);
+    if (!protocol) {
+      return mistake(fmt::format(
+          "{} has an unknown scheme: use http://, https://, h2c:// or h2:// (HTTP/2 over TLS)",
+          in_quotes(text)));
     }
     result.scheme = true;
-    result.https = name == "https";
+    result.protocol = *protocol;
     rest.remove_prefix(scheme + 3);
     if (rest.ends_with('/')) rest.remove_suffix(1);
   }

@@ -43,11 +43,12 @@ Parsed<HostGlob> parse_host_glob(std::string_view text);
 /// A server to connect to, as an upstream or one of its servers names it.
 struct ServerAddress {
   Endpoint endpoint;    // port 0: none was written (the protocol's default applies)
-  bool scheme = false;  // http:// or https:// was written
-  bool https = false;
+  bool scheme = false;  // one was written, such as https://
+  UpstreamProtocol protocol = UpstreamProtocol::http1;  // what it says
 };
 
-/// "localhost:8080", "10.0.0.7", "https://10.0.0.7", "[::1]:8080", "unix:/run/app.sock".
+/// "localhost:8080", "10.0.0.7", "https://10.0.0.7", "h2c://10.0.0.8:50051",
+/// "[::1]:8080", "unix:/run/app.sock".
 Parsed<ServerAddress> parse_server_address(std::string_view text);
 
 /// True for a text that names an [upstream.NAME] and cannot be an address.

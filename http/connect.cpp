@@ -9,6 +9,7 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include "http/http1_client.hpp"
+#include "http/http2_client.hpp"
 
 namespace gatehouse::http {
 
@@ -163,15 +164,17 @@ base::Task<int> connect_one(const SocketAddress& address, tls::Stream& stream) {
   co_return problem;
 }
 
-Connection make_connection(base::Reactor& reactor, const Origin&,
+Connection make_connection(base::Reactor& reactor, base::MetricShard& metrics, const Origin& origin,
                            const ClientConnection::Settings& settings) {
+  if (origin.http2) return std::make_unique<Http2Client>(reactor, metrics, settings);
   return std::make_unique<Http1Client>(reactor, settings);
 }
 
 }  // namespace
 
-base::Task<base::Result<Connection>> connect(base::Reactor& reactor, const Origin& origin,
-                                             ResolvedAddresses& resolved, config::Duration timeout,
+base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::MetricShard& metrics,
+                                             const Origin& origin, ResolvedAddresses& resolved,
+                                             config::Duration timeout,
                                              const ClientConnection::Settings& settings) {
   Deadline deadline;
   reactor.arm(deadline, timeout);
@@ -182,7 +185,7 @@ base::Task<base::Result<Connection>> connect(base::Reactor& reactor, const Origi
   int problem = ETIMEDOUT;
   for (const auto& address : addresses) {
     if (deadline.expired) break;
-    Connection connection = make_connection(reactor, origin, settings);
+    Connection connection = make_connection(reactor, metrics, origin, settings);
     auto& stream = connection->stream();
     deadline.stream = &stream;
     problem = co_await connect_one(address, stream);
@@ -201,6 +204,12 @@ base::Task<base::Result<Connection>> connect(base::Reactor& reactor, const Origi
       }
     }
     deadline.stream = nullptr;
+    if (problem == 0 && origin.tls != nullptr && origin.http2 && !stream.http2()) {
+      stream.close();
+      reactor.retire(std::move(connection));
+      co_return connect_error(ErrorKind::protocol, origin,
+                              "it does not offer HTTP/2 over TLS (ALPN h2)");
+    }
     if (problem == 0) co_return std::move(connection);
     stream.close();
     reactor.retire(std::move(connection));

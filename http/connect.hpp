@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <vector>
 
+#include "base/metrics.hpp"
 #include "base/reactor.hpp"
 #include "base/task.hpp"
 #include "http/client_connection.hpp"
@@ -47,7 +48,8 @@ struct ResolvedAddresses {
 /// Tries each address in turn. Errors are the upstream's, safe to retry elsewhere: no byte of a
 /// request was sent. `origin` and `resolved` outlive the task.
 base::Task<base::Result<std::unique_ptr<ClientConnection>>> connect(
-    base::Reactor& reactor, const Origin& origin, ResolvedAddresses& resolved,
-    config::Duration timeout, const ClientConnection::Settings& settings);
+    base::Reactor& reactor, base::MetricShard& metrics, const Origin& origin,
+    ResolvedAddresses& resolved, config::Duration timeout,
+    const ClientConnection::Settings& settings);
 
 }  // namespace gatehouse::http

@@ -12,33 +12,6 @@ namespace gatehouse::http {
 
 namespace {
 
-Method method_of(std::string_view text) {
-  switch (text.size()) {
-    case 3:
-      if (text == "GET") return Method::get;
-      if (text == "PUT") return Method::put;
-      break;
-    case 4:
-      if (text == "POST") return Method::post;
-      if (text == "HEAD") return Method::head;
-      break;
-    case 5:
-      if (text == "PATCH") return Method::patch;
-      if (text == "TRACE") return Method::trace;
-      break;
-    case 6:
-      if (text == "DELETE") return Method::delete_;
-      break;
-    case 7:
-      if (text == "OPTIONS") return Method::options;
-      if (text == "CONNECT") return Method::connect;
-      break;
-    default:
-      break;
-  }
-  return Method::other;
-}
-
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }

@@ -122,6 +122,8 @@ void write_request_head(const RequestHead& head, std::string_view host, HeadBuff
   out.append(host);
   out.append("\r\n");
   write_fields(head.fields, out);
+  // RFC 9110 section 10.1.4: TE is for one connection, and says so.
+  if (head.accepts_trailers) out.append("TE: trailers\r\nConnection: TE\r\n");
   out.append(head.framing == Framing::chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
 }
 

@@ -75,6 +75,9 @@ enum class Method : uint8_t {
   other,
 };
 
+/// Methods are case-sensitive (RFC 9110 section 9.1).
+Method method_of(std::string_view text);
+
 /// How the end of a body is found. For a request, `until_close` never occurs. A Content-Length of
 /// zero is `none`: there is nothing to read; the field itself stays among the fields.
 enum class Framing : uint8_t { none, length, chunked, until_close };

@@ -288,6 +288,94 @@ void frame_response(ResponseHead& head, Method request_method, const Findings& f
   }
 }
 
+constexpr uint16_t malformed = 0;
+
+/// One field of an HTTP/2 message; `host`, `length` and `cookies` are what came before it.
+struct Http2Findings {
+  const Field* host = nullptr;
+  const Field* content_length = nullptr;
+  size_t cookies = 0;
+};
+
+/// RFC 9113 section 8.2.2: fields of a connection's have no place in HTTP/2.
+bool is_of_connection(FieldId id) {
+  return id == FieldId::connection || id == FieldId::keep_alive ||
+         id == FieldId::proxy_connection || id == FieldId::transfer_encoding ||
+         id == FieldId::upgrade;
+}
+
+std::optional<Refusal> scan_http2_fields(RequestHead& head, Http2Findings& found) {
+  for (Field& field : head.fields) {
+    if (is_of_connection(field.id)) return refuse(malformed, "a field of the connection's");
+    switch (field.id) {
+      case FieldId::host:
+        if (found.host != nullptr) return refuse(malformed, "Host repeated");
+        found.host = &field;
+        field.skip = true;
+        break;
+      case FieldId::content_length:
+        if (found.content_length != nullptr) return refuse(malformed, "Content-Length repeated");
+        found.content_length = &field;
+        break;
+      case FieldId::te:
+        if (!equal_ignoring_case(field.value, "trailers")) {
+          return refuse(malformed, "TE other than trailers");
+        }
+        head.accepts_trailers = true;
+        field.skip = true;
+        break;
+      case FieldId::expect:
+        if (!equal_ignoring_case(field.value, "100-continue")) {
+          return refuse(417, "unknown expectation");
+        }
+        head.expect_continue = true;
+        break;
+      case FieldId::cookie:
+        ++found.cookies;
+        break;
+      case FieldId::http2_settings:
+        field.skip = true;
+        break;
+      default:
+        break;
+    }
+  }
+  return std::nullopt;
+}
+
+/// RFC 9113 section 8.2.3: crumbs are one cookie again where HTTP/2 ends.
+void join_cookies(RequestHead& head) {
+  std::string cookie;
+  for (Field& field : head.fields) {
+    if (field.id != FieldId::cookie) continue;
+    field.skip = true;
+    if (!cookie.empty()) cookie += "; ";
+    cookie += field.value;
+  }
+  head.fields.push_back(Field{"cookie", head.owned.keep(std::move(cookie)), FieldId::cookie});
+}
+
+std::optional<Refusal> check_http2_target(RequestHead& head) {
+  if (head.scheme != "http" && head.scheme != "https") return refuse(400, "an unknown scheme");
+  if (!characters::all(characters::target, head.target)) {
+    return refuse(400, "the target holds a byte that must be encoded");
+  }
+  if (head.target.starts_with('/')) return std::nullopt;
+  if (head.target == "*" && head.method == Method::options) return std::nullopt;
+  return refuse(malformed, "the target is no path");
+}
+
+std::optional<Refusal> check_http2_host(RequestHead& head, const Field* host) {
+  if (host != nullptr) {
+    if (!head.authority.empty() && !equal_ignoring_case(head.authority, host->value)) {
+      return refuse(malformed, ":authority and Host differ");
+    }
+    head.authority = host->value;
+  }
+  if (host_of(head.authority).empty()) return refuse(400, "no valid host");
+  return std::nullopt;
+}
+
 constexpr std::string_view refused_trailers[] = {
     // Framing, connection and routing.
     "transfer-encoding", "content-length", "host", "connection", "keep-alive", "te", "trailer",
@@ -316,6 +404,49 @@ std::optional<Refusal> check_request(RequestHead& head) {
   head.keep_alive = persists(head.version, found);
   if (found.named > 0) skip_named_fields(head.fields);
   if (head.expect_continue) drop_idle_expectation(head);
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_http2_request(RequestHead& head, bool ended) {
+  head.method = method_of(head.method_text);
+  if (head.method == Method::connect) return refuse(405, "CONNECT is not served");
+  if (head.method == Method::trace) return refuse(405, "TRACE is not served");
+  if (auto refusal = check_http2_target(head)) return refusal;
+  Http2Findings found;
+  if (auto refusal = scan_http2_fields(head, found)) return refusal;
+  if (auto refusal = check_http2_host(head, found.host)) return refusal;
+  if (found.content_length != nullptr) {
+    const auto length = parse_length(found.content_length->value);
+    if (!length) return refuse(malformed, "Content-Length is malformed");
+    head.content_length = *length;
+  }
+  if (!ended) {
+    head.framing = found.content_length != nullptr ? Framing::length : Framing::chunked;
+  }
+  if (found.cookies > 1) join_cookies(head);
+  if (head.expect_continue) drop_idle_expectation(head);
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method, bool ended) {
+  if (head.status < 100) return refuse(502, "the status is not valid");
+  if (head.status == 101) return refuse(502, "101 in HTTP/2");
+  for (Field& field : head.fields) {
+    if (is_of_connection(field.id)) return refuse(502, "a field of the connection's");
+    if (field.id != FieldId::content_length) continue;
+    const auto length = parse_length(field.value);
+    if (!length || head.has_content_length) return refuse(502, "Content-Length is malformed");
+    head.content_length = *length;
+    head.has_content_length = true;
+  }
+  const bool bodiless = head.status < 200 || head.status == 204 || head.status == 304 ||
+                        request_method == Method::head;
+  if (bodiless || ended) return std::nullopt;
+  if (!head.has_content_length) {
+    head.framing = Framing::until_close;
+  } else if (head.content_length > 0) {
+    head.framing = Framing::length;
+  }
   return std::nullopt;
 }
 

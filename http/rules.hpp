@@ -25,6 +25,15 @@ struct Refusal {
 /// HTTP2-Settings) `skip`; Host is marked `skip` too (the writer emits the effective one first).
 std::optional<Refusal> check_request(RequestHead& head);
 
+/// The same for an HTTP/2 request head, whose names, values and pseudo-fields nghttp2 has found
+/// valid (RFC 9113 section 8.3): method_text, target, scheme, authority and fields are filled.
+/// `ended`: there is no body. Status 0: malformed, to be answered with a stream error. Cookie
+/// fields become one (section 8.2.3).
+std::optional<Refusal> check_http2_request(RequestHead& head, bool ended);
+
+/// The same for an HTTP/2 response head. `ended`: there is no body.
+std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method, bool ended);
+
 /// Checks a parsed HTTP/1 response head and fills its framing (RFC 9112 section 6.3) for a request
 /// with `request_method`. Marks hop-by-hop fields `skip`. 101 is refused (tunnels ask for it
 /// themselves); other 1xx have Framing::none.

@@ -45,6 +45,33 @@ struct Connection::HelloRead final : base::Parked {
   tls::HelloStatus status = tls::HelloStatus::need_more;
 };
 
+/// Reads until it is known whether the client begins with HTTP/2's preface (RFC 9113 section 3.4).
+struct Connection::PrefaceRead final : base::Parked {
+  explicit PrefaceRead(tls::Stream& s) noexcept
+      : Parked([](Parked& self) { return static_cast<PrefaceRead&>(self).await_ready(); }),
+        stream(s) {}
+  bool await_ready() {
+    constexpr std::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (;;) {
+      const auto bytes = stream.unread();
+      const size_t count = std::min(bytes.size(), preface.size());
+      const bool same = std::string_view(bytes.data(), count) == preface.substr(0, count);
+      http2 = same && count == preface.size();
+      if (!same || http2) return true;
+      const Io got = stream.fill();
+      if (got == Io::again) return false;
+      if (got != Io::ok) return true;
+    }
+  }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiting = handle;
+    stream.reading.park(*this);
+  }
+  bool await_resume() const noexcept { return http2; }
+  tls::Stream& stream;
+  bool http2 = false;
+};
+
 /// Waits for the end of the batch, where a bounded number of handshakes is worked on.
 struct Connection::Turn {
   explicit Turn(Connection& c) noexcept : connection(c) {}
@@ -80,6 +107,7 @@ void Connection::start(int fd) {
 
 void Connection::drain() {
   draining_ = true;
+  if (http2_) return http2_->drain();
   if (!server_) return;  // in its handshake: the first response will be the last
   server_->close_after_response();
   if (server_->idle()) stream_.fail(ErrorKind::cancelled, "the server is stopping");
@@ -98,8 +126,12 @@ base::Task<void> Connection::run() {
     ready = co_await securing;
   }
   if (ready) {
-    auto serving = serve();
+    auto choosing = speaks_http2();
+    const bool http2 = co_await choosing;
+    auto serving = http2 ? serve_http2() : serve_http1();
     co_await serving;
+    auto lingering = linger();
+    co_await lingering;
   }
   server_.reset();
   worker_.remove(*this);
@@ -123,12 +155,13 @@ base::Task<bool> Connection::secure() {
     co_return refuse_handshake(hello.server_name.empty() ? tls::Alert::handshake_failure
                                                          : tls::Alert::unrecognized_name);
   }
-  if (hello.has_alpn && !hello.offers_http1) {
+  if (hello.has_alpn && !hello.offers_http1 && !hello.offers_h2) {
     co_return refuse_handshake(tls::Alert::no_application_protocol);
   }
   auto choosing = certificate_for(hello, *site);
   tls::CertificatePtr certificate = co_await choosing;
   if (certificate == nullptr) co_return false;
+  certificate_ = certificate;
   const bool newest = site->settings->tls_min == config::TlsVersion::tls13;
   auto handshake =
       complete_handshake(newest ? *policy->tls13 : *policy->tls12, std::move(certificate));
@@ -185,7 +218,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHel
     if (on_demand) worker_.seen(hello.server_name);
     co_return *found.certificate;
   }
-  if (hello.offers_acme && !hello.offers_http1) {
+  if (hello.offers_acme && !hello.offers_http1 && !hello.offers_h2) {
     refuse_handshake(tls::Alert::no_application_protocol);
     co_return nullptr;
   }
@@ -262,7 +295,18 @@ void Connection::on_hang_up() {
 
 // --- requests
 
-base::Task<void> Connection::serve() {
+base::Task<bool> Connection::speaks_http2() {
+  if (encrypted_) co_return stream_.http2();
+  const auto& snapshot = *worker_.policy()->snapshot;
+  if (!snapshot.server.h2c) co_return false;
+  worker_.reactor().arm(timer_, snapshot.timeouts.request_header);
+  PrefaceRead read(stream_);
+  const bool http2 = co_await read;
+  timer_.disarm();
+  co_return http2;
+}
+
+base::Task<void> Connection::serve_http1() {
   server_.emplace(stream_, worker_.reactor(), worker_.policy()->server);
   if (draining_) server_->close_after_response();
   for (;;) {
@@ -275,24 +319,57 @@ base::Task<void> Connection::serve() {
     if (!server_->finish_request()) break;
     server_->change(worker_.policy()->server);
   }
-  if (server_->refusal()) {
-    auto refusing = answer_refusal();
-    co_await refusing;
-  }
-  auto lingering = linger();
-  co_await lingering;
+  if (!server_->refusal()) co_return;
+  must_linger_ = true;
+  auto refusing = answer_refusal(*server_, *server_->refusal());
+  co_await refusing;
 }
 
-base::Task<void> Connection::answer_refusal() {
-  const http::Refusal refusal = *server_->refusal();
+base::Task<void> Connection::serve_http2() {
+  http::Http2Server::Handler& handler = *this;
+  http2_.emplace(stream_, worker_.reactor(), worker_.metrics(), worker_.policy()->http2_server,
+                 handler);
+  http2_->start();
+  if (draining_) http2_->drain();
+  co_await http2_over_;
   must_linger_ = true;
+}
+
+void Connection::on_request(http::Http2ServerStream& stream) {
+  http2_->change(worker_.policy()->http2_server);
+  base::spawn(answer_stream(stream));
+}
+
+base::Task<void> Connection::answer_stream(http::Http2ServerStream& stream) {
+  if (stream.refusal()) {
+    auto refusing = answer_refusal(stream, *stream.refusal());
+    co_await refusing;
+  } else {
+    auto exchange = answer(worker_, facts_, stream);
+    co_await exchange;
+  }
+  http2_->finish(stream);
+  if (http2_->ended() && http2_->unused()) http2_over_.set();
+}
+
+void Connection::on_session_ended() {
+  if (http2_->unused()) http2_over_.set();
+}
+
+bool Connection::serves(std::string_view authority) {
+  thread_local std::string host;
+  if (!encrypted_ || !http::host_name(authority, host)) return true;
+  return host == facts_.server_name || (!facts_.stand_in && certificate_->covers(host));
+}
+
+base::Task<void> Connection::answer_refusal(http::ServerStream& stream, http::Refusal refusal) {
   worker_.metrics().add(Metric::requests_refused);
   worker_.metrics().add(Metric::requests);
   worker_.metrics().add(Metric::responses_4xx, refusal.status < 500 ? 1 : 0);
   worker_.metrics().add(Metric::responses_5xx, refusal.status < 500 ? 0 : 1);
-  write_error_page(*server_, ErrorPage{refusal.status});
-  log_refusal(worker_, facts_, *server_, refusal);
-  auto drained = server_->drained();
+  write_error_page(stream, ErrorPage{refusal.status});
+  log_refusal(worker_, facts_, stream, refusal);
+  auto drained = stream.drained();
   co_await drained;
 }
 

@@ -11,6 +11,7 @@
 #include "base/reactor.hpp"
 #include "base/task.hpp"
 #include "http/http1_server.hpp"
+#include "http/http2_server.hpp"
 #include "proxy/exchange.hpp"
 #include "tls/alert.hpp"
 #include "tls/certificate_table.hpp"
@@ -24,7 +25,8 @@ struct SiteRules;
 
 class Connection final : public base::Retirable,
                          private base::Deferred,
-                         private tls::Stream::Observer {
+                         private tls::Stream::Observer,
+                         private http::Http2Server::Handler {
  public:
   /// What is read after the last response, so that a late byte of the client's does not destroy it.
   static constexpr size_t linger_bytes_max = 1024 * 1024;
@@ -51,6 +53,7 @@ class Connection final : public base::Retirable,
     Connection& connection;
   };
   struct HelloRead;
+  struct PrefaceRead;
   struct Turn;
 
   base::Task<void> run();
@@ -59,17 +62,26 @@ class Connection final : public base::Retirable,
   base::Task<tls::CertificatePtr> certificate_for(const tls::ClientHello& hello,
                                                   const SiteRules& site);
   base::Task<bool> complete_handshake(const tls::Context& context, tls::CertificatePtr certificate);
-  base::Task<void> serve();
-  base::Task<void> answer_refusal();
+  base::Task<bool> speaks_http2();
+  base::Task<void> serve_http1();
+  base::Task<void> serve_http2();
+  base::Task<void> answer_stream(http::Http2ServerStream& stream);
+  base::Task<void> answer_refusal(http::ServerStream& stream, http::Refusal refusal);
   base::Task<void> linger();
   bool refuse_handshake(tls::Alert alert);
   void on_deferred() override;
   void on_hang_up() override;
+  void on_request(http::Http2ServerStream& stream) override;
+  bool serves(std::string_view authority) override;
+  void on_session_ended() override;
 
   Worker& worker_;
   tls::Stream stream_;
   DeadlineTimer timer_;
-  std::optional<http::Http1Server> server_;
+  std::optional<http::Http1Server> server_;  // one of these two, once it is known
+  std::optional<http::Http2Server> http2_;
+  base::Event http2_over_;  // its session has ended and no stream is in use
+  tls::CertificatePtr certificate_;
   ClientFacts facts_;
   std::coroutine_handle<> turn_;
   base::Event* wish_ = nullptr;  // while a certificate is awaited

@@ -142,6 +142,11 @@ const Upstream* Exchange::route() {
     refuse(404, "no site has this host");
     return nullptr;
   }
+  if (facts_.encrypted && site_->settings->tls_min == config::TlsVersion::tls13 &&
+      facts_.tls_version != "TLSv1.3") {
+    refuse(421, "the site wants a newer version of TLS than its connection has");
+    return nullptr;
+  }
   if (!admitted(*site_) || redirected_to_https(*site_)) return nullptr;
   if (facts_.stand_in) {
     status_ = 503;

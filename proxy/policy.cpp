@@ -14,6 +14,18 @@ http::Http1Server::Settings server_settings(const config::Snapshot& snapshot) {
   return settings;
 }
 
+http::Http2Server::Settings http2_server_settings(const config::Snapshot& snapshot) {
+  http::Http2Server::Settings settings;
+  settings.session.head = {snapshot.limits.request_header, snapshot.limits.request_fields};
+  settings.session.streams_max = snapshot.limits.http2_streams;
+  settings.session.header_timeout = snapshot.timeouts.request_header;
+  settings.session.stall_timeout = snapshot.timeouts.body;
+  settings.body_bytes_max = snapshot.limits.request_body;
+  settings.idle_timeout = snapshot.timeouts.idle;
+  settings.body_timeout = snapshot.timeouts.body;
+  return settings;
+}
+
 http::ClientConnection::Settings client_settings(const config::Snapshot& snapshot) {
   http::ClientConnection::Settings settings;
   settings.response_timeout = snapshot.timeouts.upstream_response;
@@ -46,6 +58,7 @@ base::Result<std::shared_ptr<const Policy>> Policy::build(config::SnapshotPtr sn
   policy->tls12 = *tls12;
   policy->tls13 = *tls13;
   policy->server = server_settings(*snapshot);
+  policy->http2_server = http2_server_settings(*snapshot);
   policy->client = client_settings(*snapshot);
   policy->https_port = 0;
   for (const auto& address : snapshot->server.https) {

@@ -12,6 +12,7 @@
 #include "config/snapshot.hpp"
 #include "http/client_connection.hpp"
 #include "http/http1_server.hpp"
+#include "http/http2_server.hpp"
 #include "proxy/router.hpp"
 #include "proxy/upstream.hpp"
 #include "tls/context.hpp"
@@ -24,6 +25,7 @@ struct Policy {
   std::vector<Upstream> upstreams;  // by the router's index
   tls::ContextPtr tls12, tls13;     // by the site's tls_min
   http::Http1Server::Settings server;
+  http::Http2Server::Settings http2_server;
   http::ClientConnection::Settings client;
   uint16_t https_port = 443;  // where plain requests are redirected to
 

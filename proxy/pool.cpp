@@ -90,8 +90,8 @@ base::Task<base::Result<Pool::Lease>> Pool::join(const Endpoint& endpoint,
 base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
                                                     config::Duration timeout,
                                                     const ClientConnection::Settings& settings) {
-  auto connecting =
-      http::connect(reactor_, endpoint.origin, at(endpoint.id).resolved, timeout, settings);
+  auto connecting = http::connect(reactor_, metrics_, endpoint.origin, at(endpoint.id).resolved,
+                                  timeout, settings);
   auto connected = co_await connecting;
   metrics_.add(Metric::upstream_connects);
   if (!connected) {

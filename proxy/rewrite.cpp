@@ -164,10 +164,6 @@ void rewrite_request(http::RequestHead& head, const Downstream& downstream,
     head.add_view("X-Forwarded-Host", head.authority);
   }
   head.add_view("Via", via(head.version));
-  if (head.accepts_trailers) {  // RFC 9110 section 10.1.4: TE is for one connection, and says so
-    head.add_view("TE", "trailers");
-    head.add_view("Connection", "TE");
-  }
   change_fields(head, site.request_fields);
 }
 

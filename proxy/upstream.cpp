@@ -14,12 +14,14 @@ http::Origin make_origin(const config::Upstream& group, const config::Endpoint& 
   origin.tls = std::move(context);
   origin.tls_name = group.tls.name.empty() ? endpoint.host : group.tls.name;
   origin.verify = group.tls.verify;
+  origin.http2 = config::is_http2(group.protocol);
   return origin;
 }
 
 /// Two endpoints with the same key may share pooled connections.
 std::string identity(const config::Upstream& group, const http::Origin& origin) {
   std::string key = group.name + '\n' + origin.text + '\n' + origin.tls_name;
+  if (origin.http2) key += "\nh2";
   if (origin.tls != nullptr) {
     key += "\ntls " + group.tls.ca + ' ' + group.tls.certificate + ' ' + group.tls.key +
            (group.tls.verify ? " verified" : " unverified");
@@ -34,8 +36,9 @@ base::Result<std::map<std::string, Upstream>> UpstreamRegistry::build(
   std::map<std::string, Upstream> built;
   for (const auto& [name, group] : snapshot.upstreams) {
     tls::ContextPtr context;
-    if (group.protocol == config::UpstreamProtocol::https) {
-      auto made = tls::Context::client(group.tls);
+    const bool http2 = config::is_http2(group.protocol);
+    if (config::is_encrypted(group.protocol)) {
+      auto made = tls::Context::client(group.tls, http2);
       if (!made) return made.error();
       context = *made;
     }

@@ -35,6 +35,8 @@ constexpr const char* groups_without_pq = "X25519:P-256:P-384";
 
 /// Length-prefixed, as on the wire (RFC 7301 section 3.1).
 constexpr std::string_view alpn_http1 = "\x08http/1.1";
+constexpr std::string_view alpn_http2 = "\x02h2";
+constexpr std::string_view alpn_both = "\x02h2\x08http/1.1";
 
 const unsigned char* bytes_of(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
@@ -73,7 +75,8 @@ Result<std::shared_ptr<const Context>> Context::server(config::TlsVersion minimu
   return std::shared_ptr<const Context>(new Context(made->release()));
 }
 
-Result<std::shared_ptr<const Context>> Context::client(const config::UpstreamTls& settings) {
+Result<std::shared_ptr<const Context>> Context::client(const config::UpstreamTls& settings,
+                                                       bool http2) {
   auto made = make_context(TLS_client_method(), config::TlsVersion::tls12, nullptr);
   if (!made) return made.error();
   SSL_CTX* context = made->get();
@@ -82,7 +85,8 @@ Result<std::shared_ptr<const Context>> Context::client(const config::UpstreamTls
   if (auto trusted = trust(context, settings.ca); !trusted) return trusted.error();
   if (auto shown = present(context, settings); !shown) return shown.error();
   // Zero is success here.
-  if (SSL_CTX_set_alpn_protos(context, bytes_of(alpn_http1), alpn_http1.size()) != 0) {
+  const std::string_view alpn = http2 ? alpn_http2 : alpn_http1;
+  if (SSL_CTX_set_alpn_protos(context, bytes_of(alpn), static_cast<unsigned>(alpn.size())) != 0) {
     return openssl_error(ErrorKind::tls, "ALPN cannot be set for upstreams");
   }
   return std::shared_ptr<const Context>(new Context(made->release()));
@@ -153,8 +157,8 @@ Result<void> present(SSL_CTX* context, const config::UpstreamTls& settings) {
 int select_alpn(SSL*, const unsigned char** out, unsigned char* out_length,
                 const unsigned char* offered, unsigned int offered_length, void*) {
   unsigned char* chosen = nullptr;
-  const int found = SSL_select_next_proto(&chosen, out_length, bytes_of(alpn_http1),
-                                          alpn_http1.size(), offered, offered_length);
+  const int found = SSL_select_next_proto(&chosen, out_length, bytes_of(alpn_both),
+                                          alpn_both.size(), offered, offered_length);
   if (found != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
   *out = chosen;
   return SSL_TLSEXT_ERR_OK;

@@ -21,13 +21,14 @@ class Context {
   /// Server side: TLS 1.2 (ECDHE + AEAD only) and 1.3; AES-128-GCM first, ChaCha20 for clients
   /// that prefer it; X25519MLKEM768 (where OpenSSL has it), X25519, P-256, P-384; one ticket;
   /// stateless tickets from current_ticket_keys(); no renegotiation, no compression, no early
-  /// data, no session cache; ALPN selects "http/1.1" (a client that offers ALPN without it gets
-  /// no_application_protocol). SSL_MODE_RELEASE_BUFFERS, ENABLE_PARTIAL_WRITE,
+  /// data, no session cache; ALPN selects "h2" before "http/1.1" (a client that offers ALPN without
+  /// either gets no_application_protocol). SSL_MODE_RELEASE_BUFFERS, ENABLE_PARTIAL_WRITE,
   /// ACCEPT_MOVING_WRITE_BUFFER.
   static Result<std::shared_ptr<const Context>> server(config::TlsVersion minimum);
   /// Client side for `https` upstreams: verification with the system's roots or `tls.ca`, session
-  /// resumption left to OpenSSL's defaults, ALPN http/1.1. Errors name the file at fault.
-  static Result<std::shared_ptr<const Context>> client(const config::UpstreamTls& settings);
+  /// resumption left to OpenSSL's defaults, ALPN h2 or http/1.1. Errors name the file at fault.
+  static Result<std::shared_ptr<const Context>> client(const config::UpstreamTls& settings,
+                                                       bool http2 = false);
 
   ssl_ctx_st* native() const { return context_.get(); }
 

@@ -76,6 +76,7 @@ class Stream final : public base::Source, private base::Deferred {
   // After the handshake:
   bool resumed() const { return resumed_; }
   std::string_view version() const { return version_; }  // "TLSv1.3"; empty when plain
+  bool http2() const { return http2_; }                  // agreed on by ALPN
 
   // --- reading
   /// What was read and not consumed yet. Writable in place, and valid, also after consume(), until
@@ -180,6 +181,7 @@ class Stream final : public base::Source, private base::Deferred {
   bool held_ = false;  // output_ was not offered to the socket yet
   bool handshaken_ = false;
   bool resumed_ = false;
+  bool http2_ = false;
   bool ended_ = false;         // eof was seen
   bool write_broken_ = false;  // sending failed; what the peer sent before can still be read
   uint32_t empty_records_ = 0;

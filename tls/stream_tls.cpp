@@ -128,6 +128,10 @@ void Stream::take_over() {
   handshaken_ = true;
   version_ = SSL_get_version(ssl_);
   resumed_ = SSL_session_reused(ssl_) == 1;
+  const unsigned char* protocol = nullptr;
+  unsigned protocol_size = 0;
+  SSL_get0_alpn_selected(ssl_, &protocol, &protocol_size);
+  http2_ = protocol_size == 2 && std::memcmp(protocol, "h2", 2) == 0;
   const auto secrets = std::move(secrets_);
   const auto sent = sealed_records({window().out.data(), window().out_size});
   if (secrets == nullptr || !sent || SSL_version(ssl_) != TLS1_3_VERSION) return;

@@ -19,7 +19,7 @@ TEST_CASE("every key of [server] reaches the snapshot") {
       "admin = '127.0.0.1:2019'\nadmin_token_file = '" +
       token +
       "'\n"
-      "trusted_proxies = ['10.0.0.0/8', '::1']\ngrace = '5s'\nh2c = false\n"
+      "trusted_proxies = ['10.0.0.0/8', '::1']\ngrace = '5s'\nh2c = true\n"
       "proxy_protocol = false\n" +
       site);
   const auto& server = snapshot->server;
@@ -110,8 +110,8 @@ TEST_CASE("what later versions will know is refused as such") {
   const auto refused = [](const std::string& line) {
     return mistake("[server]\n" + line + "\n" + site);
   };
-  for (const auto* line : {"h2c = true", "proxy_protocol = true",
-                           "storage = 'etcd:http://h1:2379/p'", "storage = 'redis://h:6379/0'"}) {
+  for (const auto* line : {"proxy_protocol = true", "storage = 'etcd:http://h1:2379/p'",
+                           "storage = 'redis://h:6379/0'"}) {
     CHECK(refused(line).find("not supported in this version") != std::string::npos);
   }
 }
@@ -123,8 +123,9 @@ TEST_CASE("every key of [log], [timeouts] and [limits] reaches the snapshot") {
       "[timeouts]\nhandshake = '1s'\nrequest_header = '2s'\nidle = '3s'\nbody = '4s'\n"
       "upstream_connect = '5s'\nupstream_response = '6s'\nupstream_idle = '7s'\n"
       "[limits]\nconnections = 10\nconnections_per_client = 11\nrequest_header = '12KiB'\n"
-      "request_fields = 13\nrequest_body = '14MiB'\nhttp2_streams = 128\n" +
+      "request_fields = 13\nrequest_body = '14MiB'\nhttp2_streams = 15\n" +
       site);
+  CHECK(snapshot->limits.http2_streams == 15);
   CHECK(snapshot->log.level == LogLevel::debug);
   CHECK(snapshot->log.json);
   CHECK(snapshot->log.file == "stdout");

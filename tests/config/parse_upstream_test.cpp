@@ -78,9 +78,26 @@ TEST_CASE("a name that no group has is refused with the nearest one") {
         "[upstream.NAME], or write an address with a port, such as \"shpo:8080\"");
   CHECK(refused("8080").find("such as \"localhost:8080\"") != std::string::npos);
   CHECK(refused("shop:http").find("is no port") != std::string::npos);
-  CHECK(refused("h2c://10.0.0.8:50051").find("not supported in this version") != std::string::npos);
   CHECK(refused("grpc://a:1").find("unknown scheme") != std::string::npos);
   CHECK(refused("http://a.b/path").find("leave out path") != std::string::npos);
+}
+
+TEST_CASE("HTTP/2 is a group's protocol, by name or by its servers' scheme") {
+  const auto protocol = [](const std::string& text) {
+    return loaded(shop + text)->upstreams.at("shop").protocol;
+  };
+  CHECK(protocol("servers = ['a:1']\nprotocol = 'h2c'\n") == UpstreamProtocol::h2c);
+  CHECK(protocol("servers = ['h2c://a:1']\n") == UpstreamProtocol::h2c);
+  CHECK(protocol("servers = ['http://a:1']\nprotocol = 'h2c'\n") == UpstreamProtocol::h2c);
+  CHECK(protocol("servers = ['https://a']\nprotocol = 'h2'\n") == UpstreamProtocol::h2);
+  CHECK(protocol("servers = ['h2://a']\ntls = { verify = false }\n") == UpstreamProtocol::h2);
+  CHECK(loaded(shop + "servers = ['h2://a']\n")->upstreams.at("shop").servers[0].port == 443);
+  for (const auto* text :
+       {"servers = ['https://a']\nprotocol = 'h2c'\n", "servers = ['h2c://a']\nprotocol = 'h2'\n",
+        "servers = ['h2://a']\nprotocol = 'https'\n"}) {
+    INFO(text);
+    CHECK(mistake(shop + text).find("disagrees with a server") != std::string::npos);
+  }
 }
 
 TEST_CASE("https:// in front of servers decides the protocol, if they agree") {
@@ -91,6 +108,8 @@ TEST_CASE("https:// in front of servers decides the protocol, if they agree") {
             .servers[1]
             .port == 443);
   CHECK(mistake(shop + "servers = ['https://a', 'b']\n").find("one protocol") != std::string::npos);
+  CHECK(mistake(shop + "servers = ['https://a', 'h2://b']\n").find("one protocol") !=
+        std::string::npos);
   CHECK(mistake(shop + "servers = ['https://a']\nprotocol = 'http1'\n").find("disagrees") !=
         std::string::npos);
   CHECK(mistake(shop + "servers = ['http://a']\nprotocol = 'https'\n").find("disagrees") !=
@@ -137,10 +156,9 @@ TEST_CASE("a client certificate for upstreams comes with its key") {
 }
 
 TEST_CASE("what later versions will know of an upstream is refused as such") {
-  for (const auto* line :
-       {"protocol = 'h2c'", "protocol = 'h2'", "balance = 'hash_header:X-Id'",
-        "balance = 'cookie:srv'", "health = { path = '/healthz' }", "outlier = { failures = 5 }",
-        "proxy_protocol = 'v2'", "retry = { on = ['connect', '502'] }"}) {
+  for (const auto* line : {"balance = 'hash_header:X-Id'", "balance = 'cookie:srv'",
+                           "health = { path = '/healthz' }", "outlier = { failures = 5 }",
+                           "proxy_protocol = 'v2'", "retry = { on = ['connect', '502'] }"}) {
     INFO(line);
     CHECK(
         mistake(shop + "servers = ['a:1']\n" + line + "\n").find("not supported in this version") !=

@@ -234,13 +234,13 @@ TEST_CASE("a server's address is a host, a port, a scheme or a socket") {
   CHECK(plain->endpoint.port == 8080);
   CHECK_FALSE(plain->scheme);
   const auto secure = parse_server_address("https://10.0.0.7");
-  CHECK(secure->https);
+  CHECK(secure->protocol == UpstreamProtocol::https);
   CHECK(secure->endpoint.host == "10.0.0.7");
   CHECK(secure->endpoint.port == 0);
   CHECK(secure->endpoint.text == "https://10.0.0.7");
   const auto slash = parse_server_address("http://[2001:db8::1]:81/");
   CHECK(slash->scheme);
-  CHECK_FALSE(slash->https);
+  CHECK(slash->protocol == UpstreamProtocol::http1);
   CHECK(slash->endpoint.host == "2001:db8::1");
   CHECK(slash->endpoint.port == 81);
   CHECK(parse_server_address("unix:/run/app.sock")->endpoint.unix_path == "/run/app.sock");
@@ -268,14 +268,16 @@ TEST_CASE("what is no server's address is refused") {
                            "unix:app.sock",
                            "unix:",
                            "*.a.com:80",
-                           "h2://a",
+                           "h3://a",
                            "HTTP://a"}) {
     INFO(text);
     CHECK_FALSE(parse_server_address(text).has_value());
   }
-  CHECK(
-      problem(parse_server_address("h2c://10.0.0.8:50051")).find("not supported in this version") !=
-      std::string::npos);
+  const auto grpc = parse_server_address("h2c://10.0.0.8:50051");
+  REQUIRE(grpc.has_value());
+  CHECK(grpc->protocol == UpstreamProtocol::h2c);
+  CHECK(grpc->endpoint.port == 50051);
+  CHECK(parse_server_address("h2://a")->protocol == UpstreamProtocol::h2);
   CHECK(problem(parse_server_address(":8080")) == "':8080' lacks a host: write 'localhost:8080'");
 }
 

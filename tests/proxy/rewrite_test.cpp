@@ -114,14 +114,6 @@ TEST_CASE("a trusted proxy is believed and appended to") {
   CHECK(sent(ipv6, "Forwarded") == Values{"for=a, for=\"[2001:db8::7]\";proto=http"});
 }
 
-TEST_CASE("a client's readiness for trailers is passed on as this connection's own") {
-  auto head = request();
-  head.accepts_trailers = true;
-  proxy::rewrite_request(head, plain, {});
-  CHECK(sent(head, "TE") == Values{"trailers"});
-  CHECK(sent(head, "Connection") == Values{"TE"});
-}
-
 TEST_CASE("a site's fields are set, added and removed, after everything else") {
   config::Site site;
   site.request_fields.set = {{"X-Set", "new"}, {"X-Forwarded-Proto", "gopher"}};

@@ -1,0 +1,237 @@
+#include "http/http2_client.hpp"
+
+#include <charconv>
+
+#include "http/http1_writer.hpp"
+#include "http/rules.hpp"
+
+namespace gatehouse::http {
+
+using base::ErrorKind;
+
+// --- one request
+
+Http2ClientStream::DeadlineTimer::DeadlineTimer(Http2ClientStream& s)
+    : Timer([](Timer& self) { static_cast<DeadlineTimer&>(self).stream.on_deadline(); }),
+      stream(s) {}
+
+Http2ClientStream::Http2ClientStream(Http2Client& client, bool reused)
+    : Http2Stream(client, 0), client_(client), timer_(*this), reused_(reused) {}
+
+Http2ClientStream::~Http2ClientStream() = default;
+
+void Http2ClientStream::write_head(const RequestHead& head, std::string_view host,
+                                   const BodyChunk& first) {
+  method_ = head.method;
+  FieldList& list = FieldList::begin();
+  list.add(":method", head.method_text);
+  list.add(":scheme", client_.stream().encrypted() ? "https" : "http");
+  list.add(":authority", host);
+  list.add(":path", head.target);
+  list.add(head.fields);
+  if (head.accepts_trailers) list.add("te", "trailers");
+  const bool body = !first.last || !first.bytes.empty() || first.trailers != nullptr;
+  if (!session_.request(*this, list, body)) {
+    return fail(ErrorKind::closed, "the HTTP/2 connection takes no further request");
+  }
+  if (body) {
+    write(first);
+  } else {
+    out_ended_ = out_framed_ = true;
+  }
+}
+
+void Http2ClientStream::write_body(const BodyChunk& chunk) {
+  write(chunk);
+  // The origin has time for its answer from the last piece it was given.
+  if (head_awaited_ && poll_written() == Poll::ready) await_answer();
+}
+
+void Http2ClientStream::await_answer() {
+  session_.reactor().arm(timer_, client_.ClientConnection::settings_.response_timeout);
+}
+
+Poll Http2ClientStream::poll_drained() {
+  const Poll written = poll_written();
+  if (written == Poll::ready && head_awaited_) await_answer();
+  return written;
+}
+
+void Http2ClientStream::on_section(FieldSection& section, bool last) {
+  begun_ = true;
+  if (final_head_come_) {
+    take_trailers(section);
+  } else {
+    take_head(section, last);
+  }
+  session_.touch(*this);
+}
+
+void Http2ClientStream::take_head(FieldSection& section, bool last) {
+  if (section.too_large) return broken(ErrorKind::protocol, "the head is too long");
+  Head made{base::Recycled<ResponseHead>::take(), std::move(section.bytes)};
+  ResponseHead& head = *made.head;
+  std::swap(head.fields, section.fields);
+  head.version = Version::http2;
+  std::from_chars(section.status.data(), section.status.data() + section.status.size(),
+                  head.status);
+  if (const auto refused = check_http2_response(head, method_, last)) {
+    return broken(ErrorKind::protocol, refused->reason);
+  }
+  head.reason = reason_phrase(head.status);
+  if (head.status >= 200) {
+    final_head_come_ = true;
+  } else if (++interim_responses_ > ClientConnection::interim_responses_max) {
+    return broken(ErrorKind::limit, "the origin sent too many interim responses");
+  }
+  heads_.push_back(std::move(made));
+}
+
+Poll Http2ClientStream::poll_head() {
+  if (failed()) return Poll::failed;
+  if (heads_.empty()) return closed() ? Poll::failed : Poll::pending;
+  timer_.disarm();
+  head_awaited_ = false;
+  response_ = std::move(heads_.front());
+  heads_.erase(heads_.begin());
+  if (response_.head->status >= 200) response_complete_ = drained_input();
+  return Poll::ready;
+}
+
+void Http2ClientStream::park_head(base::Parked& operation) {
+  head_awaited_ = true;
+  await_answer();
+  receiving_.park(operation);
+}
+
+Poll Http2ClientStream::poll_body() {
+  const Poll got = poll_received(chunk_);
+  if (got == Poll::pending) return got;
+  timer_.disarm();
+  if (got == Poll::ready) response_complete_ = chunk_.last;
+  return got;
+}
+
+void Http2ClientStream::park_body(base::Parked& operation) {
+  session_.reactor().arm(timer_, client_.ClientConnection::settings_.body_timeout);
+  receiving_.park(operation);
+}
+
+void Http2ClientStream::on_deadline() {
+  cancel(ErrorKind::timeout, head_awaited_ ? "no response in time" : "the origin stalled");
+}
+
+void Http2ClientStream::cancel(ErrorKind kind, const char* text) {
+  broken(kind, text);
+  on_progress();
+}
+
+void Http2ClientStream::broken(ErrorKind kind, const char* text) {
+  timer_.disarm();
+  fail(kind, text);
+  reset(Http2Error::cancel);
+}
+
+base::Error Http2ClientStream::error() const {
+  using base::Retry;
+  using base::Side;
+  if (failed()) {
+    const bool unsent = client_.unanswered_ || id_ == 0;
+    return {failure_kind_, Side::upstream, unsent ? Retry::if_reused : Retry::never, failure_};
+  }
+  if (close_code_ == static_cast<uint32_t>(Http2Error::refused_stream)) {
+    return {ErrorKind::unavailable, Side::upstream, Retry::always, "the origin refused the stream"};
+  }
+  return {ErrorKind::reset, Side::upstream, Retry::never, "the origin reset the stream"};
+}
+
+// --- all of a connection's
+
+Http2Client::IdleTimer::IdleTimer(Http2Client& c)
+    : Timer([](Timer& self) { static_cast<IdleTimer&>(self).client.on_deadline(); }), client(c) {}
+
+Http2Session::Settings Http2Client::session_settings(const Settings& settings) {
+  Http2Session::Settings made;
+  made.head = settings.head;
+  made.streams_max = 0;  // an origin opens none: push is off
+  made.header_timeout = settings.response_timeout;
+  made.stall_timeout = settings.body_timeout;
+  return made;
+}
+
+Http2Client::Http2Client(base::Reactor& reactor, base::MetricShard& metrics,
+                         const Settings& settings)
+    : ClientConnection(reactor, settings),
+      Http2Session(Role::client, ClientConnection::stream_, reactor, metrics,
+                   session_settings(settings)),
+      idle_timer_(*this),
+      idle_since_(reactor.now()) {}
+
+Http2Client::~Http2Client() = default;
+
+ClientStream* Http2Client::begin(const Settings& settings) {
+  ClientConnection::settings_ = settings;
+  change(session_settings(settings));
+  const bool first = !std::exchange(started_, true);
+  if (first) start();
+  if (!available()) return nullptr;
+  if (!first && idle() && Http2Session::reactor().now() - idle_since_ >= ping_after) {
+    ping();
+    flush();
+    hold();
+    unanswered_ = true;
+  }
+  auto* const stream = new Http2ClientStream(*this, !first);
+  if (unanswered_) Http2Session::reactor().arm(idle_timer_, ping_timeout);
+  return stream;
+}
+
+void Http2Client::end(ClientStream& stream) {
+  auto& ended = static_cast<Http2ClientStream&>(stream);
+  ended.reset(Http2Error::cancel);
+  delete &ended;
+}
+
+bool Http2Client::available() const {
+  return !ended() && !going_away_ && streams() < std::min(streams_max, peer_streams_max());
+}
+
+void Http2Client::on_idle() {
+  if (streams() > 0) {
+    if (!unanswered_) idle_timer_.disarm();
+    return;
+  }
+  idle_since_ = Http2Session::reactor().now();
+  if (!ended()) {
+    Http2Session::reactor().arm(idle_timer_, ClientConnection::settings_.idle_timeout);
+  }
+}
+
+void Http2Client::on_deadline() {
+  if (unanswered_) {
+    lose(ErrorKind::closed, "the idle connection did not answer a ping");
+    return;
+  }
+  going_away_ = true;
+  goaway();
+  flush();
+  changed();
+}
+
+void Http2Client::on_pong() {
+  if (!std::exchange(unanswered_, false)) return;
+  if (!idle()) idle_timer_.disarm();
+  release();
+}
+
+void Http2Client::on_goaway() {
+  going_away_ = true;
+  changed();
+}
+
+void Http2Client::on_ended() {
+  idle_timer_.disarm();
+  changed();
+}
+
+}  // namespace gatehouse::http

@@ -1,0 +1,281 @@
+// What nghttp2 calls, and what a session tells it of streams.
+#include <algorithm>
+#include <nghttp2/nghttp2.h>
+
+#include "http/http2_session.hpp"
+#include "http/http2_stream.hpp"
+
+namespace gatehouse::http {
+
+using base::Metric;
+
+namespace {
+
+std::string_view view(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+
+std::vector<nghttp2_nv>& to_nghttp2(const FieldList& fields) {
+  thread_local std::vector<nghttp2_nv> list;
+  list.clear();
+  for (const auto& [name, value] : fields.list()) {
+    // It takes pointers to what it does not change, copies, and makes names lower case.
+    list.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
+                    reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(),
+                    value.size(), NGHTTP2_NV_FLAG_NONE});
+  }
+  return list;
+}
+
+std::vector<nghttp2_nv>& to_nghttp2(const Trailers& trailers) {
+  FieldList& list = FieldList::begin();
+  list.add(trailers);
+  return to_nghttp2(list);
+}
+
+}  // namespace
+
+/// `user` is the session, a stream's user data is the Http2Stream.
+struct Http2Callbacks {
+  static Http2Session& of(void* user) { return *static_cast<Http2Session*>(user); }
+
+  static Http2Stream* stream(nghttp2_session* session, int32_t id) {
+    return static_cast<Http2Stream*>(nghttp2_session_get_stream_user_data(session, id));
+  }
+
+  static int begin_frame(nghttp2_session*, const nghttp2_frame_hd* header, void* user) {
+    Http2Session& self = of(user);
+    switch (header->type) {
+      case NGHTTP2_DATA:
+        if (header->length > 0) {
+          self.control_.left += 2;
+        } else if ((header->flags & NGHTTP2_FLAG_END_STREAM) == 0) {
+          self.spend_control(1);
+        }
+        break;
+      case NGHTTP2_HEADERS:
+        break;
+      default:
+        self.spend_control(1);
+        break;
+    }
+    return 0;
+  }
+
+  static int begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
+    Http2Session& self = of(user);
+    Http2Stream* open = stream(session, frame->hd.stream_id);
+    if (self.role_ == Http2Session::Role::server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+      open = self.on_open(frame->hd.stream_id);
+      if (open == nullptr) {
+        self.metrics_.add(Metric::http2_streams_refused);
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                  NGHTTP2_REFUSED_STREAM);
+        self.open_section(nullptr);
+        return 0;
+      }
+      nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, open);
+    }
+    self.open_section(open);
+    return 0;
+  }
+
+  static int header(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t name_size,
+                    const uint8_t* value, size_t value_size, uint8_t, void* user) {
+    Http2Session& self = of(user);
+    if (self.section_ == nullptr) return 0;
+    const HeadLimits& limits = self.settings_.head;
+    self.section_->add(view(name, name_size), view(value, value_size), limits);
+    if (self.section_->counted_bytes > limits.bytes_max * Http2Session::section_excess_max ||
+        self.section_->count > limits.fields_max * Http2Session::section_excess_max) {
+      self.metrics_.add(Metric::http2_header_floods);
+      self.terminate(Http2Error::enhance_your_calm);
+    }
+    return 0;
+  }
+
+  static int invalid_header(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t,
+                            const uint8_t*, size_t, uint8_t, void*) {
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // a stream error, where nghttp2 would drop it
+  }
+
+  static int frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
+    Http2Session& self = of(user);
+    const bool last = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+    switch (frame->hd.type) {
+      case NGHTTP2_HEADERS: {
+        Http2Stream* const open = self.section_stream_;
+        if (open != nullptr) {
+          open->on_section(*self.section_, last);
+          if (last) open->receive_end();
+          self.control_.left += Http2Session::control_frames_a_request;
+        }
+        self.close_section();
+        break;
+      }
+      case NGHTTP2_DATA:
+        if (Http2Stream* const open = stream(session, frame->hd.stream_id); open != nullptr && last)
+          open->receive_end();
+        break;
+      case NGHTTP2_SETTINGS:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) self.on_settings();
+        break;
+      case NGHTTP2_PING:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) self.on_pong();
+        break;
+      case NGHTTP2_GOAWAY:
+        self.on_goaway();
+        break;
+      default:
+        break;
+    }
+    return 0;
+  }
+
+  static int data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* bytes, size_t size,
+                  void*) {
+    if (Http2Stream* const open = stream(session, id)) {
+      open->receive(view(bytes, size));
+    } else {
+      nghttp2_session_consume_connection(session, size);
+    }
+    return 0;
+  }
+
+  static int stream_closed(nghttp2_session* session, int32_t id, uint32_t code, void* user) {
+    Http2Session& self = of(user);
+    Http2Stream* const open = stream(session, id);
+    const bool ours = open == nullptr || open->reset_by_us_;
+    if (code == NGHTTP2_NO_ERROR) {
+      self.resets_.left = std::min(self.resets_.left + 1, Http2Session::resets_max);
+    } else if (!ours && self.role_ == Http2Session::Role::server) {
+      self.spend_reset();
+    }
+    if (open == nullptr) return 0;
+    if (self.section_stream_ == open) self.section_stream_ = nullptr;
+    open->close(code);
+    return 0;
+  }
+
+  static ssize_t read_body(nghttp2_session* session, int32_t id, uint8_t*, size_t size,
+                           uint32_t* flags, nghttp2_data_source*, void*) {
+    Http2Stream* const open = stream(session, id);
+    if (open == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    const size_t waiting = open->waiting_bytes();
+    if (waiting == 0 && !open->out_ended_) {
+      open->deferred_ = true;
+      return NGHTTP2_ERR_DEFERRED;
+    }
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (waiting <= size && open->out_ended_) {
+      *flags |= NGHTTP2_DATA_FLAG_EOF;
+      open->out_framed_ = true;
+      if (!open->out_trailers_.empty()) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+        const auto& fields = to_nghttp2(open->out_trailers_);
+        nghttp2_submit_trailer(session, id, fields.data(), fields.size());
+      }
+    }
+    return static_cast<ssize_t>(std::min(waiting, size));
+  }
+
+  static int send_body(nghttp2_session* session, nghttp2_frame* frame, const uint8_t* frame_header,
+                       size_t size, nghttp2_data_source*, void* user) {
+    constexpr size_t frame_header_bytes = 9;
+    Http2Session& self = of(user);
+    Http2Stream* const open = stream(session, frame->hd.stream_id);
+    if (open == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    self.append(view(frame_header, frame_header_bytes));
+    self.append(open->front(size));
+    open->sent(size);
+    self.control_.left += 2;  // the peer may answer with a WINDOW_UPDATE for each of both windows
+    return 0;
+  }
+
+  static nghttp2_session_callbacks* make() {
+    nghttp2_session_callbacks* made = nullptr;
+    nghttp2_session_callbacks_new(&made);
+    nghttp2_session_callbacks_set_on_begin_frame_callback(made, begin_frame);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(made, begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(made, header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(made, invalid_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(made, frame_received);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(made, data);
+    nghttp2_session_callbacks_set_on_stream_close_callback(made, stream_closed);
+    nghttp2_session_callbacks_set_send_data_callback(made, send_body);
+    return made;
+  }
+
+  static const nghttp2_session_callbacks* table() {
+    static const std::unique_ptr<nghttp2_session_callbacks,
+                                 decltype(&nghttp2_session_callbacks_del)>
+        made(make(), nghttp2_session_callbacks_del);
+    return made.get();
+  }
+
+  static nghttp2_option* make_options() {
+    nghttp2_option* made = nullptr;
+    nghttp2_option_new(&made);
+    nghttp2_option_set_no_auto_window_update(made, 1);  // the reader's pace opens the window
+    nghttp2_option_set_no_closed_streams(made, 1);
+    nghttp2_option_set_builtin_recv_extension_type(made, NGHTTP2_PRIORITY_UPDATE);
+    return made;
+  }
+
+  static const nghttp2_option* options() {
+    static const std::unique_ptr<nghttp2_option, decltype(&nghttp2_option_del)> made(
+        make_options(), nghttp2_option_del);
+    return made.get();
+  }
+};
+
+void Http2Session::make_session() {
+  const auto make =
+      role_ == Role::server ? nghttp2_session_server_new2 : nghttp2_session_client_new2;
+  const int made = make(&session_, Http2Callbacks::table(), this, Http2Callbacks::options());
+  ASSERT(made == 0);
+}
+
+void Http2Session::respond(Http2Stream& stream, const FieldList& fields, bool body) {
+  const auto& list = to_nghttp2(fields);
+  nghttp2_data_provider provider{{}, Http2Callbacks::read_body};
+  nghttp2_submit_response(session_, stream.id_, list.data(), list.size(),
+                          body ? &provider : nullptr);
+  flush_later();
+}
+
+void Http2Session::inform(Http2Stream& stream, const FieldList& fields) {
+  const auto& list = to_nghttp2(fields);
+  nghttp2_submit_headers(session_, NGHTTP2_FLAG_NONE, stream.id_, nullptr, list.data(), list.size(),
+                         nullptr);
+  flush_later();
+}
+
+bool Http2Session::request(Http2Stream& stream, const FieldList& fields, bool body) {
+  if (ended_) return false;
+  const auto& list = to_nghttp2(fields);
+  nghttp2_data_provider provider{{}, Http2Callbacks::read_body};
+  const int32_t id = nghttp2_submit_request(session_, nullptr, list.data(), list.size(),
+                                            body ? &provider : nullptr, &stream);
+  if (id < 0) return false;
+  stream.id_ = id;
+  flush_later();
+  return true;
+}
+
+void Http2Session::resume(Http2Stream& stream) {
+  nghttp2_session_resume_data(session_, stream.id_);
+}
+
+void Http2Session::reset(Http2Stream& stream, Http2Error code) {
+  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream.id_, static_cast<uint32_t>(code));
+  flush_later();
+}
+
+void Http2Session::consumed(Http2Stream& stream, size_t count) {
+  if (count == 0 || ended_) return;
+  nghttp2_session_consume(session_, stream.id_, count);
+  if (!busy_) flush_later();
+}
+
+}  // namespace gatehouse::http

@@ -1,0 +1,252 @@
+#include "http/http2_server.hpp"
+
+#include <array>
+
+namespace gatehouse::http {
+
+using base::ErrorKind;
+using base::Metric;
+
+// --- one request
+
+Http2ServerStream::ReadTimer::ReadTimer(Http2ServerStream& s)
+    : Timer([](Timer& self) {
+        auto& late = static_cast<ReadTimer&>(self).stream;
+        late.body_failed(ErrorKind::timeout, "the request's body did not come in time");
+        late.receiving_.poll();
+      }),
+      stream(s) {}
+
+Http2ServerStream::WriteTimer::WriteTimer(Http2ServerStream& s)
+    : Timer([](Timer& self) {
+        auto& stalled = static_cast<WriteTimer&>(self).stream;
+        stalled.session_.metrics().add(Metric::http2_stalls);
+        stalled.fail(ErrorKind::timeout, "the client reads too slowly");
+      }),
+      stream(s) {}
+
+Http2ServerStream::Http2ServerStream(Http2Server& server, int32_t id)
+    : Http2Stream(server, id), server_(server), read_timer_(*this), write_timer_(*this) {}
+
+Http2ServerStream::~Http2ServerStream() = default;
+
+void Http2ServerStream::on_section(FieldSection& section, bool last) {
+  if (request_) return take_trailers(section);
+  take_head(section, last);
+  session_.touch(*this);
+}
+
+void Http2ServerStream::take_head(FieldSection& section, bool last) {
+  request_ = base::Recycled<RequestHead>::take();
+  RequestHead& head = *request_;
+  head_bytes_ = std::move(section.bytes);
+  std::swap(head.fields, section.fields);
+  head.version = Version::http2;
+  head.method_text = section.method;
+  head.target = section.path;
+  head.scheme = section.scheme;
+  head.authority = section.authority;
+  request_complete_ = last;
+  if (section.too_large) {
+    refusal_ = Refusal{431, "the head is too large"};
+    return;
+  }
+  refusal_ = check_http2_request(head, last);
+  if (!refusal_ && !server_.handler_.serves(head.authority)) {
+    refusal_ = Refusal{421, "the host is not one of this connection's certificate"};
+  }
+}
+
+void Http2ServerStream::on_progress() {
+  if (!begun_) return begin();
+  if (closed() && !out_framed_ && watcher_ != nullptr)
+    std::exchange(watcher_, nullptr)->on_client_gone();
+  Http2Stream::on_progress();
+}
+
+void Http2ServerStream::begin() {
+  if (closed()) return end_early();
+  if (!request_) return;
+  begun_ = true;
+  if (refusal_ && refusal_->status == 0) {
+    reset(Http2Error::protocol_error);
+    session_.metrics().add(Metric::requests_refused);
+    return end_early();
+  }
+  server_.handler_.on_request(*this);
+}
+
+/// Nobody has heard of this stream.
+void Http2ServerStream::end_early() {
+  delete this;
+}
+
+Poll Http2ServerStream::poll_body() {
+  if (body_failure_ != nullptr) return Poll::failed;
+  const Poll got = poll_received(chunk_);
+  if (got == Poll::failed && !failed()) {
+    return body_failed(ErrorKind::cancelled, "the client reset the stream");
+  }
+  if (got != Poll::ready) return got;
+  read_timer_.disarm();
+  body_bytes_ += chunk_.bytes.size();
+  const uint64_t most = server_.settings().body_bytes_max;
+  if (most != 0 && body_bytes_ > most) {
+    return body_failed(ErrorKind::limit, "the body is larger than limits.request_body");
+  }
+  request_complete_ = chunk_.last;
+  return Poll::ready;
+}
+
+void Http2ServerStream::park_body(base::Parked& operation) {
+  session_.reactor().arm(read_timer_, server_.settings().body_timeout);
+  receiving_.park(operation);
+}
+
+void Http2ServerStream::stop_reading() {
+  if (request_complete_ || body_failure_ != nullptr) return;
+  body_failed(ErrorKind::cancelled, "the rest of the body is not wanted");
+  receiving_.poll();
+}
+
+Poll Http2ServerStream::body_failed(ErrorKind kind, const char* text) {
+  body_failure_ = text;
+  body_failure_kind_ = kind;
+  read_timer_.disarm();
+  ignore_rest();
+  return Poll::failed;
+}
+
+void Http2ServerStream::write_interim(const ResponseHead& head) {
+  if (closed() || failed()) return;
+  const std::array<char, 3> status = status_text(head.status);
+  FieldList& list = FieldList::begin();
+  list.add(":status", {status.data(), status.size()});
+  list.add(head.fields);
+  session_.inform(*this, list);
+}
+
+void Http2ServerStream::write_head(const ResponseHead& head, const BodyChunk& first) {
+  if (closed() || failed()) return;
+  const std::array<char, 3> status = status_text(head.status);
+  FieldList& list = FieldList::begin();
+  list.add(":status", {status.data(), status.size()});
+  list.add(head.fields);
+  const bool body = !first.last || !first.bytes.empty() || first.trailers != nullptr;
+  session_.respond(*this, list, body);
+  if (body) {
+    write(first);
+  } else {
+    out_ended_ = out_framed_ = true;
+  }
+}
+
+Poll Http2ServerStream::poll_drained() {
+  const Poll written = poll_written();
+  if (written != Poll::pending) {
+    write_timer_.disarm();
+  } else if (bytes_sent_ - sent_mark_ >= Http2Session::write_progress_bytes_min) {
+    sent_mark_ = bytes_sent_;
+    session_.reactor().arm(write_timer_, server_.settings().body_timeout);
+  }
+  return written;
+}
+
+void Http2ServerStream::park_drained(base::Parked& operation) {
+  sent_mark_ = bytes_sent_;
+  session_.reactor().arm(write_timer_, server_.settings().body_timeout);
+  sending_.park(operation);
+}
+
+void Http2ServerStream::abort() {
+  reset(Http2Error::internal_error);
+}
+
+base::Error Http2ServerStream::error() const {
+  using base::Retry;
+  using base::Side;
+  if (body_failure_ != nullptr) {
+    return {body_failure_kind_, Side::downstream, Retry::never, body_failure_};
+  }
+  if (failed()) return {failure_kind_, Side::downstream, Retry::never, failure_};
+  return {ErrorKind::cancelled, Side::downstream, Retry::never, "the client reset the stream"};
+}
+
+// --- all of a connection's
+
+Http2Server::IdleTimer::IdleTimer(Http2Server& s)
+    : Timer([](Timer& self) { static_cast<IdleTimer&>(self).server.on_idle_timeout(); }),
+      server(s) {}
+
+Http2Server::Http2Server(tls::Stream& stream, base::Reactor& reactor, base::MetricShard& metrics,
+                         const Settings& settings, Handler& handler)
+    : Http2Session(Role::server, stream, reactor, metrics, settings.session),
+      handler_(handler),
+      settings_(settings),
+      idle_timer_(*this) {
+  reactor.arm(idle_timer_, settings.session.header_timeout);
+}
+
+Http2Stream* Http2Server::on_open(int32_t id) {
+  // Streams that the client has reset count for as long as their exchanges take to end.
+  if (streams() >= Http2Session::settings().streams_max) return nullptr;
+  return new Http2ServerStream(*this, id);
+}
+
+void Http2Server::finish(Http2ServerStream& stream) {
+  if (!stream.closed()) {
+    if (!stream.out_framed_) {
+      stream.reset(Http2Error::internal_error);
+    } else if (!stream.received_all()) {
+      stream.reset(Http2Error::no_error);  // RFC 9113 section 8.1
+    }
+  }
+  delete &stream;
+}
+
+void Http2Server::on_idle() {
+  if (streams() > 0) {
+    idle_timer_.disarm();
+  } else if (!ended()) {
+    reactor_.arm(idle_timer_, draining_ ? goaway_delay : settings_.idle_timeout);
+    flush_later();
+  }
+}
+
+void Http2Server::on_idle_timeout() {
+  if (std::exchange(goaway_sent_, true)) {
+    stream_.fail(ErrorKind::timeout, "idle for too long");
+    return;
+  }
+  // No stream is open: the session ends when this has left.
+  goaway();
+  reactor_.arm(idle_timer_, goaway_delay);
+}
+
+void Http2Server::drain() {
+  if (ended() || std::exchange(draining_, true)) return;
+  shutdown_notice();
+  // When its answer is back, everything that the client sent before it heard of the end has come.
+  ping();
+  if (unused()) reactor_.arm(idle_timer_, goaway_delay);
+}
+
+void Http2Server::on_pong() {
+  if (draining_ && !std::exchange(goaway_sent_, true)) goaway();
+}
+
+void Http2Server::break_off() {
+  stream_.fail(ErrorKind::cancelled, "the time to drain is over");
+}
+
+void Http2Server::change(const Settings& settings) {
+  settings_ = settings;
+  Http2Session::change(settings.session);
+}
+
+void Http2Server::on_ended() {
+  idle_timer_.disarm();
+  handler_.on_session_ended();
+}
+
+}  // namespace gatehouse::http
