@@ -4,6 +4,7 @@ import datetime
 import itertools
 import pathlib
 import sys
+import threading
 
 import pytest
 
@@ -12,6 +13,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
 
 from harness.client import Client, trusting, trusting_anything  # noqa: E402
+from harness.http2 import Http2, trusting_h2  # noqa: E402
 from harness.origin import Origin  # noqa: E402
 from harness.program import Gatehouse  # noqa: E402
 from harness.services import Ask, FaultProxy  # noqa: E402
@@ -142,6 +144,45 @@ def connect(request, config, tls):
     yield open_one
     for client in opened:
         client.close()
+
+
+class Http2World:
+    """A program that speaks HTTP/2 on both listeners, an origin behind it, and how to reach it."""
+
+    def __init__(self, folder, site_files, authority, sections="", server="", **settings):
+        self.config = Configuration(site_files)
+        self.http, self.https = self.config.http, self.config.https
+        self.tls = trusting_h2(authority.root_pem())
+        self.origin = Origin()
+        self.origin.released = threading.Event()
+        text = self.config.site(self.origin.address, sections=sections,
+                                server="h2c = true\n" + server, **settings)
+        self.program = Gatehouse(folder, text).start()
+
+    def connect(self, plain=False, **settings):
+        return Http2(self.http if plain else self.https, tls=None if plain else self.tls,
+                     **settings)
+
+    def stop(self):
+        self.origin.released.set()
+        try:
+            self.program.stop()
+        finally:
+            self.origin.stop()
+
+
+@pytest.fixture(scope="module")
+def http2_world(site_files, authority, tmp_path_factory):
+    """Starts worlds that the tests of a file share: http2_world(sections, …)."""
+    started = []
+
+    def start(*arguments, **settings):
+        started.append(Http2World(tmp_path_factory.mktemp("http2"), site_files, authority,
+                                  *arguments, **settings))
+        return started[-1]
+    yield start
+    for world in started:
+        world.stop()
 
 
 @pytest.fixture
