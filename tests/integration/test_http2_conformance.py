@@ -79,6 +79,7 @@ class Row:
     upstream: str = ANYTHING
     handshake: bool = True
     plain: bool = False
+    settings: tuple = ()
 
 
 ROWS = {}
@@ -1027,10 +1028,13 @@ row("9218 7.1 PRIORITY_UPDATE for an idle stream", OK,
 row("9218 7.1 PRIORITY_UPDATE for an open stream", IGNORED, half_closes(priority_update(1, b"u=7")))
 row("9218 7.1 PRIORITY_UPDATE for a closed stream", IGNORED, completes(priority_update(1, b"u=7")))
 row("9218 7.1 PRIORITY_UPDATE with no value", IGNORED, half_closes(priority_update(1, b"")))
-row("9218 4 PRIORITY_UPDATE with unknown parameters", IGNORED,
+row("9218 7.1 PRIORITY_UPDATE with unknown parameters", IGNORED,
     half_closes(priority_update(1, b"u=3, x=?1, other")))
 row("9218 7.1 PRIORITY_UPDATE that cannot be read", IGNORED + connection_error(PROTOCOL),
     half_closes(priority_update(1, b"u=,,;;\xff")))
+for name in ROWS:
+    if name.startswith("9218 7.1"):
+        ROWS[name].settings = ((Setting.NO_RFC7540_PRIORITIES, 1),)
 for value in ("u=0", "u=7, i", "i", "u=9", "u=-1", "", "nonsense;;;", "u=1;x"):
     row(f"9218 5 priority: {value}", OK, asks(more=[("priority", value)]))
 
@@ -1151,7 +1155,7 @@ def case(world, request):
     name = request.node.callspec.params["name"]
     number, wanted = list(ROWS).index(name), ROWS[name]
     with Http2(world.http if wanted.plain else world.https, handshake=wanted.handshake,
-               tls=None if wanted.plain else world.tls) as c:
+               settings=wanted.settings, tls=None if wanted.plain else world.tls) as c:
         c.path, c.hold, c.probe = f"/row/{number}", f"/hold/row/{number}", True
         c.heads = lambda: [h for h in world.origin.heads if f"/row/{number}" in h.target]
         c.origin_head = lambda: c.heads()[-1]

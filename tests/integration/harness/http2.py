@@ -10,8 +10,8 @@ from hyperframe import frame as h2
 
 from harness.client import Response, trusting
 from harness.http2_frames import (
-    FRAME_BYTES_MAX, PREFACE, WINDOW_BYTES, Setting, block, code_name, data, headers, ping,
-    settings, window_update)
+    FRAME_BYTES_MAX, PREFACE, WINDOW_BYTES, Setting, block, code_name, continuation, data, headers,
+    ping,    settings, window_update)
 from harness.limits import within
 
 SECONDS_MAX = 10
@@ -114,9 +114,9 @@ class Http2:
                 (":authority", authority or self.authority), (":path", path or self.path), *more]
 
     def request(self, method="GET", path=None, more=(), end=True, stream=None, **pseudo):
-        """Sends HEADERS on the next stream; its number."""
+        """Sends HEADERS, and CONTINUATION where they are long, on the next stream; its number."""
         stream = stream or self.take_stream()
-        self.send(headers(stream, block(self.fields(method, path, more, **pseudo)), end=end))
+        self.send(*head_frames(stream, block(self.fields(method, path, more, **pseudo)), end))
         return stream
 
     def take_stream(self):
@@ -325,6 +325,15 @@ class Http2:
         if body is not None:
             self.send_body(stream, body)
         return self.expect_response(stream)
+
+
+def head_frames(stream, encoded, end=True):
+    """A header block of any length in frames of legal ones."""
+    pieces = [encoded[i:i + FRAME_BYTES_MAX]
+              for i in range(0, len(encoded), FRAME_BYTES_MAX)] or [b""]
+    yield headers(stream, pieces[0], end=end, end_headers=len(pieces) == 1)
+    for i, piece in enumerate(pieces[1:], 2):
+        yield continuation(stream, piece, end_headers=i == len(pieces))
 
 
 def tell(frame):
