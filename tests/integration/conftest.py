@@ -149,7 +149,8 @@ def connect(request, config, tls):
 class Http2World:
     """A program that speaks HTTP/2 on both listeners, an origin behind it, and how to reach it."""
 
-    def __init__(self, folder, site_files, authority, sections="", server="", **settings):
+    def __init__(self, folder, site_files, authority, sections="", server="", workers=0,
+                 **settings):
         self.config = Configuration(site_files)
         self.http, self.https = self.config.http, self.config.https
         self.tls = trusting_h2(authority.root_pem())
@@ -157,6 +158,8 @@ class Http2World:
         self.origin.released = threading.Event()
         text = self.config.site(self.origin.address, sections=sections,
                                 server="h2c = true\n" + server, **settings)
+        if workers:
+            text = text.replace("workers = 2", f"workers = {workers}")
         self.program = Gatehouse(folder, text).start()
 
     def connect(self, plain=False, **settings):

@@ -2,42 +2,17 @@
 
 import hashlib
 import os
-import threading
 import time
 
 from harness.client import request
 from harness.limits import LONG, SLOW
 from harness.origin import answer
+from harness.watch import Watch
 
 SIZE = (2 << 30) if LONG else (256 << 20)
 PIECE = os.urandom(1 << 20)
 # Sanitizers keep freed memory in quarantine: there, only endless growth can be told.
 GROWTH_KB_MAX = 2048 if SLOW == 1 else 65536
-
-
-class Watch:
-    """The program's memory, from a warmed-up start to its peak."""
-
-    def __init__(self, program):
-        self.program, self.peak_kb = program, 0
-        self.before_kb = program.rss_kb()
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.sample)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def sample(self):
-        while not self.ended.wait(0.02):
-            self.peak_kb = max(self.peak_kb, self.program.rss_kb())
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
-
-    def growth_kb(self):
-        return self.peak_kb - self.before_kb
 
 
 def warm_up(connect):
