@@ -25,8 +25,10 @@ bool is_port(std::string_view text) {
 bool is_ipv6_literal(std::string_view text) {  // with its brackets
   char buffer[INET6_ADDRSTRLEN];
   if (text.size() < 4 || text.size() - 2 >= sizeof(buffer)) return false;
-  std::memcpy(buffer, text.data() + 1, text.size() - 2);
-  buffer[text.size() - 2] = '\0';
+  const std::string_view inside = text.substr(1, text.size() - 2);
+  if (inside.find('\0') != inside.npos) return false;  // what follows would not be looked at
+  std::memcpy(buffer, inside.data(), inside.size());
+  buffer[inside.size()] = '\0';
   in6_addr address;
   return inet_pton(AF_INET6, buffer, &address) == 1;
 }

@@ -481,6 +481,8 @@ TEST_CASE("a host's name is compared in lower case and without its port") {
     CAPTURE(bad);
     CHECK(host_of_text(bad) == "refused");
   }
+  CHECK(host_of_text({"[::1\0a.example]", 15}) == "refused");
+  CHECK(host_of_text({"[::1\0]", 6}) == "refused");
 }
 
 TEST_CASE("tokens and field values hold what RFC 9110 lets them hold") {
