@@ -177,6 +177,7 @@ bool is_ipv6(std::string_view text) {
   }
   std::array<char, INET6_ADDRSTRLEN> copy{};
   if (text.size() >= copy.size()) return false;
+  if (text.find('\0') != text.npos) return false;  // what follows would not be looked at
   std::memcpy(copy.data(), text.data(), text.size());
   in6_addr address;
   return inet_pton(AF_INET6, copy.data(), &address) == 1;

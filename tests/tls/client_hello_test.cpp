@@ -316,15 +316,28 @@ TEST_CASE("server names that are no host names are refused") {
   std::string name254;
   while (name254.size() < 250) name254 += "abcd.";
   name254 += "abcd";
-  for (const std::string& name :
-       {std::string(""), std::string("."), std::string(".."), std::string(".a"),
-        std::string("a..b"), std::string("a.."), std::string("a b"), std::string("a/b"),
-        std::string("*.example.com"), std::string("-a.example"), std::string("a-.example"),
-        std::string("a\0b", 3),
-        std::string("b\xc3\xbc"
-                    "cher.example"),
-        std::string("a:b"), std::string("example.com:443"), std::string("[::1"),
-        std::string("a\r\n"), label64 + ".example", name254}) {
+  for (const std::string& name : {std::string(""),
+                                  std::string("."),
+                                  std::string(".."),
+                                  std::string(".a"),
+                                  std::string("a..b"),
+                                  std::string("a.."),
+                                  std::string("a b"),
+                                  std::string("a/b"),
+                                  std::string("*.example.com"),
+                                  std::string("-a.example"),
+                                  std::string("a-.example"),
+                                  std::string("a\0b", 3),
+                                  std::string("::1\0b", 5),
+                                  std::string("[::1\0]", 6),
+                                  std::string("b\xc3\xbc"
+                                              "cher.example"),
+                                  std::string("a:b"),
+                                  std::string("example.com:443"),
+                                  std::string("[::1"),
+                                  std::string("a\r\n"),
+                                  label64 + ".example",
+                                  name254}) {
     INFO(name);
     CHECK(status_of(hello_with(server_name(name))) == HelloStatus::malformed);
   }
