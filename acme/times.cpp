@@ -13,6 +13,10 @@ namespace {
 
 constexpr std::chrono::hours retry_after_max{7 * 24};
 
+// What is later counts as this: a time point ends in 2262, and a few months are left for what is
+// added to it.
+constexpr std::chrono::sys_days latest{std::chrono::year(2262) / 1 / 1};
+
 /// Reads text piece by piece; `good` turns false at the first piece that does not fit.
 struct Cursor {
   std::string_view rest;
@@ -61,7 +65,8 @@ std::optional<WallTime> instant(const Fields& at) {
   if (!date.ok() || at.year < 1970 || at.hour > 23 || at.minute > 59 || at.second > 60) {
     return std::nullopt;
   }
-  return sys_days(date) + hours(at.hour) + minutes(at.minute) + seconds(at.second);
+  const auto time = sys_days(date) + hours(at.hour) + minutes(at.minute) + seconds(at.second);
+  return std::min<sys_seconds>(time, latest);
 }
 
 void read_clock(Cursor& cursor, Fields& at) {
@@ -163,7 +168,7 @@ std::optional<WallTime> parse_timestamp(std::string_view text) {
   }
   const auto time = instant(at);
   if (!cursor.good || !cursor.rest.empty() || !time) return std::nullopt;
-  return *time - offset;
+  return std::min<WallTime>(*time - offset, latest);
 }
 
 std::string timestamp(WallTime time) {

@@ -1,7 +1,8 @@
 // Instants as the web writes them: RFC 3339, HTTP dates, Retry-After, and the one hidden in a rate
 // limit's prose.
 //
-// Not a clock (base/clock). Pure, any thread.
+// Not a clock (base/clock). Years up to 9999 are read; what is later than a WallTime can hold
+// counts as its end, in 2262. Pure, any thread.
 #pragma once
 
 #include <chrono>

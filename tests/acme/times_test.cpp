@@ -33,6 +33,20 @@ TEST_CASE("what is no RFC 3339 timestamp is nothing") {
   CHECK_FALSE(parse_timestamp(text));
 }
 
+TEST_CASE("a time later than a clock can hold counts as the latest, never as one long past") {
+  for (const char* text : {"9999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59",
+                           "2262-04-12T00:00:00Z", "2300-01-01T00:00:00+12:00"}) {
+    CAPTURE(text);
+    const auto time = parse_timestamp(text);
+    REQUIRE(time);
+    CHECK(*time > rfc_example + std::chrono::hours(24 * 365 * 200));
+    CHECK(parse_timestamp(timestamp(*time)) == time);
+  }
+  CHECK(parse_http_date("Fri, 31 Dec 9999 23:59:59 GMT") > rfc_example);
+  CHECK(parse_retry_time("retry after 9999-12-31 23:59:59 UTC") > rfc_example);
+  CHECK(parse_retry_after("Fri, 31 Dec 9999 23:59:59 GMT", rfc_example) == std::chrono::hours(168));
+}
+
 TEST_CASE("the three HTTP dates of RFC 9110 mean the same instant") {
   CHECK(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT") == rfc_example);
   CHECK(parse_http_date("Sunday, 06-Nov-94 08:49:37 GMT") == rfc_example);
