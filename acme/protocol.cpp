@@ -24,6 +24,7 @@ constexpr size_t token_bytes_max = 256;
 constexpr size_t token_bytes_min = 16;
 constexpr size_t identifier_bytes_max = 255;
 constexpr size_t detail_bytes_max = 1024;
+constexpr size_t address_bytes_max = 64;
 constexpr size_t identifiers_max = 100;
 constexpr size_t challenges_max = 32;
 constexpr size_t orders_a_page_max = 1000;
@@ -151,10 +152,11 @@ std::string address_used(const json::object& challenge) {
   if (records == nullptr || records->empty()) return {};
   const auto* last = records->back().if_object();
   if (last == nullptr) return {};
-  const std::string_view text = text_of(*last, "addressUsed");
   boost::system::error_code error;
-  boost::asio::ip::make_address(text.substr(0, 64), error);
-  return error ? std::string() : std::string(text);
+  const auto text = text_of(*last, "addressUsed").substr(0, address_bytes_max);
+  const auto address = boost::asio::ip::make_address(text, error);
+  // Written anew: behind a '%' or a NUL anything may stand, and this goes into the log.
+  return error ? std::string() : address.to_string();
 }
 
 OfferedChallenge challenge_of(const json::object& object, std::string_view base_url) {

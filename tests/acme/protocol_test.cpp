@@ -164,6 +164,25 @@ TEST_CASE("an authorization is read; challenges of unknown type or shape do no h
   CHECK(authorization->challenges[2].token.empty());
 }
 
+TEST_CASE("the address that a CA looked at is an address and nothing behind it") {
+  const auto address_of = [](const std::string& text) {
+    const auto challenge = parse_challenge(
+        R"({"type":"http-01","status":"invalid","validationRecord":[{"addressUsed":")" + text +
+            "\"}]}",
+        ca);
+    REQUIRE(challenge.has_value());
+    return challenge->address_used;
+  };
+  CHECK(address_of("2001:DB8::1") == "2001:db8::1");
+  for (const char* text : {"fe80::1%\\nerror: all is lost", "::1\\u0000\\n", "192.0.2.1\\u0000\\nx",
+                           "fe80::1%a b\\u001b[31m"}) {
+    CAPTURE(text);
+    const std::string address = address_of(text);
+    CHECK(address.find_first_not_of("0123456789abcdef:.%") == address.npos);
+  }
+  CHECK(address_of("::1%" + std::string(1000, '0')).size() <= 64);
+}
+
 TEST_CASE("a token that is not base64url, too short or too long is no token") {
   const std::string token =
       GENERATE(as<std::string>{}, "short", "evaGxfADs6pSRb2LAv9I/f17Dt3juxGJ",
