@@ -56,6 +56,12 @@ if(GATEHOUSE_SANITIZE)
     endif()
   endif()
 endif()
+if(GATEHOUSE_FUZZ)
+  # Every library tells libFuzzer where it goes; only the targets of tests/fuzz link its main().
+  # What the function sanitizer puts before each function, clang 14 cannot put before coroutines.
+  target_compile_options(gatehouse_options INTERFACE -fsanitize=fuzzer-no-link
+    -fno-sanitize=function)
+endif()
 target_link_libraries(gatehouse_options INTERFACE Threads::Threads Boost::boost)
 
 # One precompiled header, built once with gatehouse_base and reused by every other target.
