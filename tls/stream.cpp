@@ -207,6 +207,10 @@ Io Stream::flush() {
     output_.consume(static_cast<size_t>(count));
     output_.trim();
   }
+  if (fin_due_) {
+    fin_due_ = false;
+    ::shutdown(fd(), SHUT_WR);
+  }
   return Io::ok;
 }
 
@@ -251,10 +255,10 @@ base::Error Stream::error() const {
 }
 
 void Stream::shutdown_write() {
-  if (!is_open()) return;
+  if (!is_open() || std::exchange(write_ended_, true)) return;
   if (handshaken_ && !failed() && !write_broken_) say_close();
-  if (held_) release();
-  if (!pending() && !write_broken_) ::shutdown(fd(), SHUT_WR);
+  fin_due_ = true;
+  held_ ? release() : flush();
 }
 
 void Stream::close() {

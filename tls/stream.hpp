@@ -124,7 +124,7 @@ class Stream final : public base::Source, private base::Deferred {
   const char* error_text() const { return failure_ == nullptr ? "the connection broke" : failure_; }
 
   // --- ending
-  /// close_notify and FIN: the peer sees an orderly end.
+  /// close_notify and FIN, behind what was written: the peer sees an orderly end. Reading goes on.
   void shutdown_write();
   void close();
   /// RST: the peer sees that something is missing.
@@ -179,6 +179,8 @@ class Stream final : public base::Source, private base::Deferred {
   base::ErrorKind failure_kind_ = base::ErrorKind::io;
   base::Side side_;
   bool held_ = false;  // output_ was not offered to the socket yet
+  bool write_ended_ = false;
+  bool fin_due_ = false;  // when output_ has left
   bool handshaken_ = false;
   bool resumed_ = false;
   bool http2_ = false;

@@ -195,7 +195,7 @@ bool Stream::open_records(std::string_view received, size_t& size) {
     partial_record_.clear();
     if (!opened) return false;
   }
-  if (records_->key_update_due()) return update_key();
+  if (records_->key_update_due() && !write_ended_) return update_key();
   return true;
 }
 

@@ -343,6 +343,36 @@ TEST_CASE("a peer that does not read gets the rest of what was held when it does
   CHECK_FALSE(first.pending());
 }
 
+TEST_CASE("the end of writing comes behind all that was written, and reading goes on") {
+  const bool encrypted = GENERATE(false, true);
+  Joined joined;
+  const auto one = server_context(), two = client_context();
+  const auto own = certificate();
+  if (encrypted) joined.secure(*one, *two, *own);
+  // More than the socket takes: the end has to wait.
+  const std::string body = pattern(200'000, 7);
+  std::string sent;
+  while (!joined.server.pending()) {
+    write(joined.server, body);
+    sent += body;
+  }
+  joined.server.shutdown_write();
+  joined.server.shutdown_write();
+  std::string got, back;
+  Io end = Io::again, back_end = Io::again;
+  bool done = false;
+  base::spawn(read_all(joined.server, back, back_end));
+  base::spawn(read_all(joined.client, got, end));
+  joined.stage.until([&] { return end != Io::again; });
+  CHECK(end == Io::eof);
+  CHECK(got == sent);
+  CHECK(back_end == Io::again);
+  base::spawn(write_all(joined.client, body, 10'000, done));
+  joined.stage.until([&] { return back_end != Io::again; });
+  CHECK(back_end == Io::eof);
+  CHECK(back == body);
+}
+
 TEST_CASE("a failed stream resumes whoever waits, and refuses further work") {
   Joined joined;
   std::string got;
