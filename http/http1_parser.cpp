@@ -143,14 +143,15 @@ std::optional<Refusal> parse_request(std::string_view bytes, const HeadLimits& l
 }
 
 std::optional<Refusal> parse_response(std::string_view bytes, const HeadLimits& limits,
-                                      Method request_method, ResponseHead& out) {
+                                      Method request_method, ResponseHead& out,
+                                      bool upgrade_asked) {
   out.clear();
   if (bytes.size() > limits.bytes_max) return Refusal{502, "the head is too long"};
   std::string_view rest = bytes;
   const Problem problem = parse(rest, limits.fields_max, out);
   if (problem.request_status != 0) return Refusal{502, problem.reason};
   if (!rest.empty()) return Refusal{502, "an empty line within the head"};
-  return check_response(out, request_method);
+  return check_response(out, request_method, upgrade_asked);
 }
 
 size_t parse_whole_request(std::string_view bytes, const HeadLimits& limits, RequestHead& out) {
@@ -164,12 +165,13 @@ size_t parse_whole_request(std::string_view bytes, const HeadLimits& limits, Req
 }
 
 size_t parse_whole_response(std::string_view bytes, const HeadLimits& limits, Method request_method,
-                            ResponseHead& out) {
+                            ResponseHead& out, bool upgrade_asked) {
   out.clear();
   std::string_view rest = bytes;
   const bool parsed = parse(rest, limits.fields_max, out).request_status == 0;
   const size_t length = bytes.size() - rest.size();
-  if (parsed && length <= limits.bytes_max && !check_response(out, request_method)) return length;
+  const bool whole = parsed && length <= limits.bytes_max;
+  if (whole && !check_response(out, request_method, upgrade_asked)) return length;
   out.clear();
   return 0;
 }

@@ -52,14 +52,15 @@ class HeadScanner {
 std::optional<Refusal> parse_request(std::string_view bytes, const HeadLimits& limits,
                                      RequestHead& out);
 std::optional<Refusal> parse_response(std::string_view bytes, const HeadLimits& limits,
-                                      Method request_method, ResponseHead& out);
+                                      Method request_method, ResponseHead& out,
+                                      bool upgrade_asked = false);
 
 /// The same in one look for a head that lies whole at the front of `bytes`, as nearly every one
 /// does. Returns its length; 0: it is not whole or not in order, the scanner tells which, and `out`
 /// is empty.
 size_t parse_whole_request(std::string_view bytes, const HeadLimits& limits, RequestHead& out);
 size_t parse_whole_response(std::string_view bytes, const HeadLimits& limits, Method request_method,
-                            ResponseHead& out);
+                            ResponseHead& out, bool upgrade_asked = false);
 
 /// Decodes a chunked body (RFC 9112 section 7.1) in place, whatever way it is split.
 class ChunkDecoder {

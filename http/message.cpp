@@ -158,7 +158,7 @@ void RequestHead::move(std::string_view from, const char* to) {
 void RequestHead::clear() {
   method = Method::other;
   version = Version::http11;
-  method_text = target = scheme = authority = {};
+  method_text = target = scheme = authority = protocol = {};
   framing = Framing::none;
   content_length = 0;
   keep_alive = true;

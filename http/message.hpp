@@ -78,7 +78,8 @@ enum class Method : uint8_t {
 /// Methods are case-sensitive (RFC 9110 section 9.1).
 Method method_of(std::string_view text);
 
-/// How the end of a body is found. For a request, `until_close` never occurs. A Content-Length of
+/// How the end of a body is found. For a request, `until_close` never occurs; a request that asks
+/// for a protocol has no body. A Content-Length of
 /// zero is `none`: there is nothing to read; the field itself stays among the fields.
 enum class Framing : uint8_t { none, length, chunked, until_close };
 
@@ -105,6 +106,7 @@ struct RequestHead {
   std::string_view target;     // as received (origin-form after an absolute one was taken apart)
   std::string_view scheme;     // only from an absolute target or :scheme
   std::string_view authority;  // the effective host, with port if given
+  std::string_view protocol;   // asked for by Upgrade or :protocol: "websocket", or empty
   Framing framing = Framing::none;
   uint64_t content_length = 0;  // with Framing::length
   bool keep_alive = true;       // the connection may serve another request (HTTP/1)

@@ -5,6 +5,8 @@
 
 #include "http/authority.hpp"
 #include "http/characters.hpp"
+#include "http/list.hpp"
+#include "http/websocket.hpp"
 
 namespace gatehouse::http {
 
@@ -18,20 +20,6 @@ std::optional<Refusal> refuse(uint16_t status, const char* reason) {
   return Refusal{status, reason};
 }
 
-std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
-
-/// Cuts the first element off a comma-separated list (RFC 9110 section 5.6.1); may be empty.
-std::string_view next_element(std::string_view& list) {
-  const size_t comma = list.find(',');
-  const std::string_view element = trim(list.substr(0, comma));
-  list.remove_prefix(comma == list.npos ? list.size() : comma + 1);
-  return element;
-}
-
 /// What one pass over the fields found that decides framing and persistence.
 struct Findings {
   const Field* host = nullptr;
@@ -40,6 +28,7 @@ struct Findings {
   bool repeated = false;  // more than one Host, Content-Length or Transfer-Encoding
   bool close = false;
   bool keep_alive = false;
+  bool upgrade = false;
   size_t named = 0;  // Connection options that name further fields
 };
 
@@ -209,9 +198,11 @@ std::optional<Refusal> scan_request_fields(RequestHead& head, Findings& found) {
         take_te(head, field.value);
         field.skip = true;
         break;
+      case FieldId::upgrade:
+        found.upgrade = field.skip = true;
+        break;
       case FieldId::keep_alive:
       case FieldId::proxy_connection:
-      case FieldId::upgrade:
       case FieldId::http2_settings:
         field.skip = true;
         break;
@@ -404,7 +395,7 @@ std::optional<Refusal> check_request(RequestHead& head) {
   head.keep_alive = persists(head.version, found);
   if (found.named > 0) skip_named_fields(head.fields);
   if (head.expect_continue) drop_idle_expectation(head);
-  return std::nullopt;
+  return found.upgrade ? check_upgrade(head) : std::nullopt;
 }
 
 std::optional<Refusal> check_http2_request(RequestHead& head, bool ended) {
@@ -450,9 +441,10 @@ std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_m
   return std::nullopt;
 }
 
-std::optional<Refusal> check_response(ResponseHead& head, Method request_method) {
+std::optional<Refusal> check_response(ResponseHead& head, Method request_method,
+                                      bool upgrade_asked) {
   if (head.status < 100) return refuse(502, "the status is not valid");
-  if (head.status == 101) return refuse(502, "101 that nobody asked for");
+  if (head.status == 101 && !upgrade_asked) return refuse(502, "101 that nobody asked for");
   Findings found;
   if (!scan_response_fields(head, found)) return refuse(502, "Connection is malformed");
   if (found.repeated) return refuse(502, "Content-Length or Transfer-Encoding repeated");

@@ -20,9 +20,10 @@ struct Refusal {
 };
 
 /// Checks a parsed HTTP/1 request head and fills framing, content_length, authority, keep_alive,
-/// expect_continue, accepts_trailers; takes an absolute-form target apart. Marks hop-by-hop fields
-/// (Connection and all that it names, Keep-Alive, Proxy-Connection, TE, Transfer-Encoding, Upgrade,
-/// HTTP2-Settings) `skip`; Host is marked `skip` too (the writer emits the effective one first).
+/// expect_continue, accepts_trailers, protocol; takes an absolute-form target apart. Marks
+/// hop-by-hop fields (Connection and all that it names, Keep-Alive, Proxy-Connection, TE,
+/// Transfer-Encoding, Upgrade, HTTP2-Settings) `skip`; Host is marked `skip` too (the writer emits
+/// the effective one first).
 std::optional<Refusal> check_request(RequestHead& head);
 
 /// The same for an HTTP/2 request head, whose names, values and pseudo-fields nghttp2 has found
@@ -35,9 +36,10 @@ std::optional<Refusal> check_http2_request(RequestHead& head, bool ended);
 std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method, bool ended);
 
 /// Checks a parsed HTTP/1 response head and fills its framing (RFC 9112 section 6.3) for a request
-/// with `request_method`. Marks hop-by-hop fields `skip`. 101 is refused (tunnels ask for it
-/// themselves); other 1xx have Framing::none.
-std::optional<Refusal> check_response(ResponseHead& head, Method request_method);
+/// with `request_method`. Marks hop-by-hop fields `skip`. 1xx have Framing::none; 101 is refused
+/// unless the request asked to switch protocols.
+std::optional<Refusal> check_response(ResponseHead& head, Method request_method,
+                                      bool upgrade_asked = false);
 
 /// Trailer fields that must not pass: framing, routing, authentication (RFC 9110 section 6.5.1).
 bool trailer_allowed(std::string_view name);

@@ -30,6 +30,7 @@ constexpr Explanation explanations[] = {
     {414, "The request's address is longer than what is allowed here."},
     {417, "The request expects what cannot be done."},
     {421, "This connection does not serve the site that was asked for."},
+    {426, "A WebSocket of version 13 is served here, of other versions none."},
     {431, "The request's header fields are larger than what is allowed here."},
     {500, "Something went wrong here."},
     {501, "The request needs something that is not supported."},
@@ -203,6 +204,11 @@ void write_error_page(http::ServerStream& stream, const ErrorPage& page) {
   auto& head = begin_head(page.status);
   head.add_view("Cache-Control", "no-store");
   if (page.status == 405) head.add_view("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+  if (page.status == 426) {  // RFC 6455 section 4.4, RFC 9110 section 15.5.22
+    head.add_view("Sec-WebSocket-Version", "13");
+    head.add_view("Upgrade", "websocket");
+    head.add_view("Connection", "Upgrade");
+  }
   if (page.retry_after_seconds > 0) head.add_view("Retry-After", retry_after.view());
   write_answer(stream, head, json ? "application/problem+json" : "text/html; charset=utf-8",
                json ? text.json : text.html);
