@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "http/head_scratch.hpp"
-#include "http/http1_writer.hpp"
+#include "http/websocket.hpp"
 
 namespace gatehouse::http {
 
@@ -49,12 +49,20 @@ void Http1Client::write_head(const RequestHead& head, std::string_view host,
   sent_in_batch_ = reactor_.batch();
   scanner_.reset();
   HeadBuffer out = head_scratch();
-  write_request_head(head, host, out);
+  upgrade_asked_ = !head.protocol.empty();
+  upgrade_asked_ ? write_upgrade(head, host, out) : write_request_head(head, host, out);
   if (out.overflow) {
     stream_.fail(ErrorKind::limit, "the request's head grew too large");
     return;
   }
   write_pieces({out.data, out.size}, first);
+}
+
+void Http1Client::write_upgrade(const RequestHead& head, std::string_view host, HeadBuffer& out) {
+  const std::string_view key = websocket_key(head);
+  const std::string own = key.empty() ? make_websocket_key() : std::string();
+  accept_ = websocket_accept(key.empty() ? own : key);
+  write_upgrade_head(head, host, own, out);
 }
 
 void Http1Client::write_body(const BodyChunk& chunk) {
@@ -85,14 +93,43 @@ void Http1Client::write_pieces(std::string_view head, const BodyChunk& chunk) {
     pieces[count++] = chunk.bytes;
   }
   if (count > 0) stream_.write({pieces.data(), count});
+  if (tunnel_ && chunk.last) stream_.shutdown_write();
 }
 
 Poll Http1Client::poll_drained() {
   const Io flushed = stream_.flush();
+  if (tunnel_) return tunnel_drained(flushed);
   if (flushed == Io::again) return Poll::pending;
   if (flushed == Io::failed) return Poll::failed;
   if (head_awaited_) reactor_.arm(timer_, settings_.response_timeout);
   return Poll::ready;
+}
+
+void Http1Client::park_drained(base::Parked& operation) {
+  if (tunnel_) {
+    sent_mark_ = stream_.bytes_sent();
+    reactor_.arm(timer_, settings_.body_timeout);
+  }
+  stream_.writing.park(operation);
+}
+
+// The timer is for writing here: in a tunnel an origin may be silent for as long as it likes, but
+// not refuse what it is sent.
+Poll Http1Client::tunnel_drained(Io flushed) {
+  if (flushed == Io::again) {
+    if (stream_.bytes_sent() == sent_mark_) return Poll::pending;
+    sent_mark_ = stream_.bytes_sent();
+    reactor_.arm(timer_, settings_.body_timeout);
+    return Poll::pending;
+  }
+  timer_.disarm();
+  return flushed == Io::ok ? Poll::ready : Poll::failed;
+}
+
+void Http1Client::cancel(ErrorKind kind, const char* text) {
+  // What a tunnel carries has no end of its own: one that is cut must not look complete.
+  if (tunnel_) stream_.abort();
+  stream_.fail(kind, text);
 }
 
 // --- responses
@@ -110,7 +147,8 @@ Poll Http1Client::poll_head() {
       const std::string_view text(bytes.data(), bytes.size());
       if (!response_) response_ = base::Recycled<ResponseHead>::take();
       if (!scanner_.begun()) {
-        const size_t length = parse_whole_response(text, settings_.head, method_, *response_);
+        const size_t length =
+            parse_whole_response(text, settings_.head, method_, *response_, upgrade_asked_);
         if (length > 0) return begin_response(length);
       }
       const auto status = scanner_.scan(text, settings_.head);
@@ -138,7 +176,7 @@ void Http1Client::park_head(base::Parked& operation) {
 Poll Http1Client::take_head(size_t length) {
   scanner_.reset();
   const std::string_view bytes(stream_.unread().data(), length);
-  const auto refused = parse_response(bytes, settings_.head, method_, *response_);
+  const auto refused = parse_response(bytes, settings_.head, method_, *response_, upgrade_asked_);
   return refused ? broken(ErrorKind::protocol, refused->reason) : begin_response(length);
 }
 
@@ -147,6 +185,7 @@ Poll Http1Client::begin_response(size_t length) {
   head_awaited_ = false;
   stream_.consume(length);
   if (response_->status < 200) {
+    if (response_->status == 101) return begin_tunnel();
     if (++interim_responses_ > interim_responses_max) {
       return broken(ErrorKind::limit, "the origin sent too many interim responses");
     }
@@ -177,6 +216,18 @@ Poll Http1Client::begin_response(size_t length) {
   return Poll::ready;
 }
 
+// RFC 6455 section 4.1: the origin has understood what it was asked, or there is no tunnel.
+Poll Http1Client::begin_tunnel() {
+  if (const char* wrong = check_switch(*response_, accept_)) {
+    return broken(ErrorKind::protocol, wrong);
+  }
+  tunnel_ = true;
+  keep_alive_ = false;
+  request_framing_ = Framing::none;
+  response_->framing = Framing::until_close;
+  return Poll::ready;
+}
+
 Poll Http1Client::poll_body() {
   if (failure_ != nullptr) return Poll::failed;
   chunk_ = BodyChunk{};
@@ -190,7 +241,7 @@ Poll Http1Client::poll_body() {
       const Poll taken =
           response_->framing == Framing::chunked ? take_chunked(bytes) : take_body(bytes);
       if (taken != Poll::pending) {
-        timer_.disarm();
+        if (!tunnel_) timer_.disarm();
         return taken;
       }
     }
@@ -198,7 +249,7 @@ Poll Http1Client::poll_body() {
     if (got == Io::ok) continue;
     if (got == Io::again) return Poll::pending;
     if (got == Io::eof && response_->framing == Framing::until_close) {
-      timer_.disarm();
+      if (!tunnel_) timer_.disarm();
       complete(false);
       chunk_.last = true;
       return Poll::ready;
@@ -211,7 +262,7 @@ Poll Http1Client::poll_body() {
 }
 
 void Http1Client::park_body(base::Parked& operation) {
-  reactor_.arm(timer_, settings_.body_timeout);
+  if (!tunnel_) reactor_.arm(timer_, settings_.body_timeout);
   stream_.reading.park(operation);
 }
 

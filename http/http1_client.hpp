@@ -1,11 +1,15 @@
-// HTTP/1.1 towards an origin (RFC 9112): one connection, one request at a time.
+// HTTP/1.1 towards an origin (RFC 9112): one connection, one request at a time, at last perhaps a
+// tunnel.
 //
 // Chooses no endpoint and keeps no pool: connect() makes one, proxy::Pool keeps it while idle.
 // Connection and stream are one object here. Lives on one worker's thread.
 #pragma once
 
+#include <string>
+
 #include "base/buffer.hpp"
 #include "http/client_connection.hpp"
+#include "http/http1_writer.hpp"
 
 namespace gatehouse::http {
 
@@ -24,13 +28,13 @@ class Http1Client final : public ClientConnection,
   void write_head(const RequestHead& head, std::string_view host, const BodyChunk& first) override;
   void write_body(const BodyChunk& chunk) override;
   Poll poll_drained() override;
-  void park_drained(base::Parked& operation) override { stream_.writing.park(operation); }
+  void park_drained(base::Parked& operation) override;
   Poll poll_head() override;
   void park_head(base::Parked& operation) override;
   ResponseHead& response() override { return *response_; }
   Poll poll_body() override;
   void park_body(base::Parked& operation) override;
-  void cancel(base::ErrorKind kind, const char* text) override { stream_.fail(kind, text); }
+  void cancel(base::ErrorKind kind, const char* text) override;
   bool response_begun() const override { return response_begun_; }
   bool reused() const override { return reused_; }
   base::Error error() const override;
@@ -46,8 +50,11 @@ class Http1Client final : public ClientConnection,
   void on_deadline();
   void end_rest();
   bool reusable() const;
+  void write_upgrade(const RequestHead& head, std::string_view host, HeadBuffer& out);
+  Poll tunnel_drained(tls::Io flushed);
   Poll take_head(size_t length);
   Poll begin_response(size_t length);
+  Poll begin_tunnel();
   Poll take_body(std::span<char> bytes);
   Poll take_chunked(std::span<char> bytes);
   Poll broken(base::ErrorKind kind, const char* text);
@@ -64,6 +71,8 @@ class Http1Client final : public ClientConnection,
   const char* failure_ = nullptr;
   base::ErrorKind failure_kind_ = base::ErrorKind::io;
   uint64_t sent_in_batch_ = 0;
+  std::string accept_;  // what grants the tunnel that was asked for
+  uint64_t sent_mark_ = 0;
   uint32_t interim_responses_ = 0;
   State state_ = State::resting;
   Method method_ = Method::get;
@@ -74,6 +83,8 @@ class Http1Client final : public ClientConnection,
   bool used_ = false;    // it has served a request, or serves its first
   bool reused_ = false;  // that was not its first
   bool keep_alive_ = true;
+  bool upgrade_asked_ = false;
+  bool tunnel_ = false;
 };
 
 }  // namespace gatehouse::http

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <limits>
 
 #include "http/head_scratch.hpp"
 
@@ -184,6 +185,7 @@ Poll Http1Server::poll_body() {
     const Io got = stream_.fill();
     if (got == Io::ok) continue;
     if (got == Io::again) return Poll::pending;
+    if (got == Io::eof && tunnel_) return end_of_tunnel();
     if (got == Io::eof) {
       return body_failed(ErrorKind::closed, "the client closed in the middle of the body");
     }
@@ -193,8 +195,14 @@ Poll Http1Server::poll_body() {
 
 void Http1Server::park_body(base::Parked& operation) {
   waiting_ = Waiting::body;
-  reactor_.arm(read_timer_, settings_.body_timeout);
+  if (!tunnel_) reactor_.arm(read_timer_, settings_.body_timeout);
   stream_.reading.park(operation);
+}
+
+// The client has said all that it wants to say, and still listens.
+Poll Http1Server::end_of_tunnel() {
+  chunk_.last = request_complete_ = fin_with_request_ = true;
+  return Poll::ready;
 }
 
 Poll Http1Server::take_body(std::span<char> bytes) {
@@ -253,6 +261,7 @@ void Http1Server::write_interim(const ResponseHead& head) {
 }
 
 void Http1Server::write_head(const ResponseHead& head, const BodyChunk& first) {
+  if (head.status == 101) return begin_tunnel(head, first);
   const bool old = request_->version == Version::http10;
   response_framing_ = head.framing;
   if (response_framing_ == Framing::until_close) response_framing_ = Framing::chunked;
@@ -260,11 +269,33 @@ void Http1Server::write_head(const ResponseHead& head, const BodyChunk& first) {
   if (!request_complete_ || closing_ || response_framing_ == Framing::until_close) {
     keep_alive_ = false;
   }
+  // What follows a handshake that was not granted is no request: it was meant for the tunnel.
+  if (!request_->protocol.empty() && (stream_.unread_size() > 0 || stream_.readable)) {
+    keep_alive_ = false;
+  }
   const Persistence persistence = !keep_alive_ ? Persistence::close
                                   : old        ? Persistence::keep_alive_explicit
                                                : Persistence::keep_alive;
   HeadBuffer out = head_scratch();
   write_response_head(head, response_framing_, persistence, out);
+  if (out.overflow) {
+    stream_.fail(ErrorKind::limit, "the response's head is too large");
+    return;
+  }
+  write_pieces({out.data, out.size}, first);
+}
+
+// From here on what the client sends is the request's body, beginning with what came behind its
+// head, and what it is sent is the response's, as they come.
+void Http1Server::begin_tunnel(const ResponseHead& head, const BodyChunk& first) {
+  ASSERT(!request_->protocol.empty());
+  tunnel_ = true;
+  keep_alive_ = false;
+  request_complete_ = false;
+  body_remaining_ = std::numeric_limits<uint64_t>::max();
+  response_framing_ = Framing::until_close;
+  HeadBuffer out = head_scratch();
+  write_response_head(head, Framing::none, Persistence::tunnel, out);
   if (out.overflow) {
     stream_.fail(ErrorKind::limit, "the response's head is too large");
     return;
@@ -298,6 +329,7 @@ void Http1Server::write_pieces(std::string_view head, const BodyChunk& chunk) {
     pieces[count++] = chunk.bytes;
   }
   if (count > 0) stream_.write({pieces.data(), count});
+  if (tunnel_ && chunk.last) stream_.shutdown_write();
 }
 
 Poll Http1Server::poll_drained() {
@@ -322,7 +354,10 @@ void Http1Server::park_drained(base::Parked& operation) {
 
 void Http1Server::abort() {
   keep_alive_ = false;
-  stream_.abort();
+  tls::Stream& stream = stream_;  // which outlives what is resumed here
+  stream.abort();
+  stream.writing.poll();
+  stream.reading.poll();
 }
 
 base::Error Http1Server::error() const {

@@ -1,4 +1,5 @@
-// HTTP/1.1 towards the client (RFC 9112): one connection's requests, one after the other.
+// HTTP/1.1 towards the client (RFC 9112): one connection's requests, one after the other, the last
+// perhaps a tunnel.
 //
 // Routes and answers nothing by itself: the connection asks for the next request, an exchange
 // answers it through ServerStream. Lives on one worker's thread.
@@ -81,7 +82,9 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   Poll take_body(std::span<char> bytes);
   Poll take_chunked(std::span<char> bytes);
   Poll refuse(Refusal refusal);
+  Poll end_of_tunnel();
   Poll body_failed(base::ErrorKind kind, const char* text);
+  void begin_tunnel(const ResponseHead& head, const BodyChunk& first);
   void write_pieces(std::string_view head, const BodyChunk& chunk);
 
   tls::Stream& stream_;
@@ -109,6 +112,7 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   bool response_ended_ = false;
   bool keep_alive_ = true;
   bool closing_ = false;
+  bool tunnel_ = false;
 };
 
 }  // namespace gatehouse::http

@@ -3,6 +3,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "http/websocket.hpp"
+
 namespace gatehouse::http {
 
 namespace {
@@ -43,6 +45,17 @@ void write_fields(const Fields& fields, HeadBuffer& out) {
     }
   }
 }
+
+void write_request_line(const RequestHead& head, std::string_view host, HeadBuffer& out) {
+  out.append(head.method_text);
+  out.append(" ");
+  out.append(head.target);
+  out.append(" HTTP/1.1\r\nHost: ");
+  out.append(host);
+  out.append("\r\n");
+}
+
+constexpr std::string_view upgrade_fields = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 
 struct ReasonPhrase {
   unsigned status;
@@ -115,16 +128,21 @@ void HeadBuffer::append(std::string_view text) {
 }
 
 void write_request_head(const RequestHead& head, std::string_view host, HeadBuffer& out) {
-  out.append(head.method_text);
-  out.append(" ");
-  out.append(head.target);
-  out.append(" HTTP/1.1\r\nHost: ");
-  out.append(host);
-  out.append("\r\n");
+  write_request_line(head, host, out);
   write_fields(head.fields, out);
   // RFC 9110 section 10.1.4: TE is for one connection, and says so.
   if (head.accepts_trailers) out.append("TE: trailers\r\nConnection: TE\r\n");
   out.append(head.framing == Framing::chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
+}
+
+void write_upgrade_head(const RequestHead& head, std::string_view host, std::string_view key,
+                        HeadBuffer& out) {
+  write_request_line(head, host, out);
+  write_fields(head.fields, out);
+  out.append(upgrade_fields);
+  if (!key.empty()) write_field("Sec-WebSocket-Key", key, out);
+  if (!has_websocket_version(head)) write_field("Sec-WebSocket-Version", "13", out);
+  out.append("\r\n");
 }
 
 void write_response_head(const ResponseHead& head, Framing framing, Persistence persistence,
@@ -140,6 +158,7 @@ void write_response_head(const ResponseHead& head, Framing framing, Persistence 
   if (framing == Framing::chunked) out.append("Transfer-Encoding: chunked\r\n");
   if (persistence == Persistence::close) out.append("Connection: close\r\n");
   if (persistence == Persistence::keep_alive_explicit) out.append("Connection: keep-alive\r\n");
+  if (persistence == Persistence::tunnel) out.append(upgrade_fields);
   out.append("\r\n");
 }
 

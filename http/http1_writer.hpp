@@ -25,11 +25,16 @@ struct HeadBuffer {
 /// canonical form ("name: value\r\n") in the received bytes are copied in one piece.
 void write_request_head(const RequestHead& head, std::string_view host, HeadBuffer& out);
 
+/// The head of a request that asks for a tunnel (RFC 6455 section 4.1). `key` is sent as
+/// Sec-WebSocket-Key, unless it is empty because the fields hold one.
+void write_upgrade_head(const RequestHead& head, std::string_view host, std::string_view key,
+                        HeadBuffer& out);
+
 /// How the connection towards the client goes on, as this message's Connection field says it.
-enum class Persistence : uint8_t { keep_alive, keep_alive_explicit, close };
+enum class Persistence : uint8_t { keep_alive, keep_alive_explicit, close, tunnel };
 
 /// The status line, the fields, `Transfer-Encoding: chunked` when `framing` is chunked, and
-/// `Connection: close` or (HTTP/1.0 clients) `Connection: keep-alive`.
+/// `Connection: close`, (HTTP/1.0 clients) `Connection: keep-alive`, or with a 101 the Upgrade.
 void write_response_head(const ResponseHead& head, Framing framing, Persistence persistence,
                          HeadBuffer& out);
 

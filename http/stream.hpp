@@ -39,6 +39,11 @@ struct Await final : base::Parked {
 }  // namespace stream_detail
 
 /// One request, seen from the server's side: the client is at the other end.
+///
+/// A request whose head names a `protocol` asks for a tunnel (RFC 9110 section 7.8, RFC 8441). It
+/// has no body: request_complete() holds, and bytes that come early wait in the stream. A head with
+/// status 101 grants it: from there on both bodies are the tunnel's bytes, for as long as they
+/// come, and the last piece of one half-closes.
 class ServerStream {
  public:
   virtual ~ServerStream() = default;
@@ -63,7 +68,8 @@ class ServerStream {
 
   /// An interim response (1xx, RFC 9110 section 15.2).
   virtual void write_interim(const ResponseHead& head) = 0;
-  /// The final head, with the beginning of the body.
+  /// The final head, with the beginning of the body. Status 101: the tunnel's first bytes. The
+  /// request is not complete any more then, and no time limit applies to reading it.
   virtual void write_head(const ResponseHead& head, const BodyChunk& first) = 0;
   virtual void write_body(const BodyChunk& chunk) = 0;
   /// Waits until what was written has left; false: the client is gone or too slow.
@@ -74,7 +80,8 @@ class ServerStream {
                                 &ServerStream::park_drained>(*this);
   }
 
-  /// Ends the exchange so that the client sees that something is missing.
+  /// Ends the exchange so that the client sees that something is missing; whatever waits on this
+  /// stream is resumed with a failure.
   virtual void abort() = 0;
 
   /// Told once if the client goes away while nothing reads from it or writes to it.
@@ -100,7 +107,9 @@ class ClientStream {
  public:
   virtual ~ClientStream() = default;
 
-  /// The head, with the beginning of the body. `host` is the Host (or :authority) to be sent.
+  /// The head, with the beginning of the body. `host` is the Host (or :authority) to be sent. A
+  /// head with a `protocol` asks for a tunnel: read_head() gives status 101 when the origin has
+  /// granted it by what its version of HTTP demands, and both bodies are the tunnel's bytes then.
   virtual void write_head(const RequestHead& head, std::string_view host,
                           const BodyChunk& first) = 0;
   virtual void write_body(const BodyChunk& chunk) = 0;
@@ -129,7 +138,8 @@ class ClientStream {
         *this);
   }
 
-  /// Gives the request up: whatever waits on this stream is resumed with a failure.
+  /// Gives the request up: whatever waits on this stream is resumed with a failure. The origin sees
+  /// that a tunnel was cut.
   virtual void cancel(base::ErrorKind kind, const char* text) = 0;
   /// Whether any byte of a response has come (then nothing may be retried).
   virtual bool response_begun() const = 0;

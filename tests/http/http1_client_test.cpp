@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "http/websocket.hpp"
 #include "tests/support/stage.hpp"
 
 namespace gatehouse::http {
@@ -29,7 +30,10 @@ struct Scene {
     request.method_text = "GET";
     request.target = "/";
   }
-  ~Scene() { client->stream().close(); }
+  ~Scene() {
+    client->cancel(base::ErrorKind::cancelled, "the test is over");
+    client->stream().close();
+  }
   void rest(ClientConnection::Keeper& keeper) {
     client->keep(&keeper);
     REQUIRE(client->available());
@@ -282,6 +286,199 @@ TEST_CASE("a reused connection that ends without an answer may be retried, a new
   fresh.pair.close_theirs();
   fresh.stage.until([&] { return fresh.ended; });
   CHECK(fresh.client->error().retry == base::Retry::never);
+}
+
+namespace {
+
+/// The key that the client has sent with its request.
+std::string key_in(const std::string& sent) {
+  constexpr std::string_view name = "Sec-WebSocket-Key: ";
+  const size_t at = sent.find(name);
+  REQUIRE(at != std::string::npos);
+  const size_t begin = at + name.size();
+  return sent.substr(begin, sent.find('\r', begin) - begin);
+}
+
+std::string granting(const std::string& key) {
+  return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Accept: " +
+         websocket_accept(key) + "\r\n\r\n";
+}
+
+/// A request for a tunnel that was sent; the key it was sent with.
+std::string ask(Scene& scene) {
+  scene.request.protocol = websocket_protocol;
+  base::spawn(request(scene));
+  return key_in(scene.pair.receive());
+}
+
+void send_split(Scene& scene, const std::string& bytes, bool split) {
+  if (!split) return scene.pair.send(bytes);
+  for (const char& byte : bytes) {
+    scene.pair.send({&byte, 1});
+    scene.stage.settle();
+  }
+}
+
+base::Task<void> read_tunnel(Scene& scene) {
+  auto head = scene.client->read_head();
+  const bool come = co_await head;
+  scene.log += come ? std::to_string(scene.client->response().status) : "failed";
+  auto body = read_body(scene);
+  co_await body;
+  scene.ended = true;
+}
+
+base::Task<void> drain(Scene& scene, bool& over, bool& taken) {
+  auto drained = scene.client->drained();
+  taken = co_await drained;
+  over = true;
+}
+
+BodyChunk piece(std::string_view bytes, bool last = false) {
+  BodyChunk chunk;
+  chunk.bytes = bytes;
+  chunk.last = last;
+  return chunk;
+}
+
+/// Opens a tunnel whose bytes go into the log when it ends.
+void open(Scene& scene, bool split = false, const std::string& behind = {}) {
+  scene.request.protocol = websocket_protocol;
+  scene.client->write_head(scene.request, "origin.test", piece({}, true));
+  const std::string key = key_in(scene.pair.receive());
+  base::spawn(read_tunnel(scene));
+  send_split(scene, granting(key) + behind, split);
+  scene.stage.until([&] { return !scene.log.empty(); });
+}
+
+}  // namespace
+
+TEST_CASE("a granted tunnel carries bytes both ways, and each end of them, split at every byte") {
+  const bool split = GENERATE(false, true);
+  Scene scene;
+  open(scene, split, "\x81\x02hi");
+  REQUIRE(scene.log == "101");
+  scene.client->write_body(piece("up\r\n\r\n"));
+  CHECK(scene.pair.receive() == "up\r\n\r\n");
+  send_split(scene, " and more", split);
+  SECTION("the origin ends first") {
+    scene.pair.finish();
+    scene.stage.until([&] { return scene.ended; });
+    CHECK(scene.log == "101 body=\x81\x02hi and more");
+    scene.client->write_body(piece("late"));
+    scene.client->write_body(piece("", true));
+    CHECK(scene.pair.receive() == "late");
+    CHECK(scene.pair.closed);
+  }
+  SECTION("we end first") {
+    scene.client->write_body(piece("last", true));
+    CHECK(scene.pair.receive() == "last");
+    CHECK(scene.pair.closed);
+    CHECK_FALSE(scene.ended);
+    send_split(scene, ", late", split);
+    scene.pair.finish();
+    scene.stage.until([&] { return scene.ended; });
+    CHECK(scene.log == "101 body=\x81\x02hi and more, late");
+  }
+  CHECK_FALSE(scene.client->reusable());
+}
+
+TEST_CASE("the client's own key is sent and answered for") {
+  Scene scene;
+  scene.request.add_view("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+  scene.request.add_view("Sec-WebSocket-Version", "13");
+  CHECK(ask(scene) == "dGhlIHNhbXBsZSBub25jZQ==");
+  scene.pair.send(granting("dGhlIHNhbXBsZSBub25jZQ=="));
+  scene.stage.settle();
+  CHECK(scene.log == "101 ");
+}
+
+TEST_CASE("interim responses may come ahead of the 101") {
+  Scene scene;
+  const std::string key = ask(scene);
+  scene.pair.send("HTTP/1.1 103 Early Hints\r\n\r\n" + granting(key));
+  scene.stage.settle();
+  CHECK(scene.log == "103 101 ");
+}
+
+TEST_CASE("a 101 that does not answer what was asked is a bad response, whole and split") {
+  const bool split = GENERATE(false, true);
+  Scene scene;
+  const std::string key = ask(scene);
+  std::string answer = granting(key);
+  SECTION("no accept value") {
+    answer = granting(key).substr(0, 75) + "\r\n";
+  }
+  SECTION("another key's") {
+    answer = granting("dGhlIHNhbXBsZSBub25jZQ==");
+  }
+  SECTION("another protocol") {
+    answer.replace(answer.find("websocket"), 9, "h2c");
+  }
+  SECTION("both framings") {
+    answer.insert(34, "Content-Length: 1\r\nTransfer-Encoding: x\r\n");
+  }
+  send_split(scene, answer, split);
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.log == "failed: protocol");
+}
+
+TEST_CASE("an answer other than 101 is an ordinary response") {
+  Scene scene;
+  ask(scene);
+  scene.pair.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.log == "403 body=no reusable");
+}
+
+TEST_CASE("a connection that asked for a tunnel in vain takes no 101 afterwards") {
+  Scene scene;
+  const std::string key = ask(scene);
+  scene.pair.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+  scene.stage.until([&] { return scene.ended; });
+  struct Keeping final : Http1Client::Keeper {
+    void on_idle_lost(Http1Client&) override {}
+  } keeping;
+  scene.client->rest(keeping);
+  REQUIRE(scene.client->wake(settings()));
+  scene.request.protocol = {};
+  scene.ended = false;
+  scene.log.clear();
+  base::spawn(request(scene));
+  CHECK(scene.pair.receive().find("Upgrade") == std::string::npos);
+  scene.pair.send(granting(key));
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.log == "failed: protocol");
+}
+
+TEST_CASE("in a tunnel silence is no stall, but refusing what waits is one") {
+  auto quick = settings();
+  quick.body_timeout = milliseconds(300);
+  Scene scene(quick);
+  open(scene);
+  const auto begun = std::chrono::steady_clock::now();
+  scene.stage.until([&] { return std::chrono::steady_clock::now() - begun > milliseconds(900); });
+  CHECK_FALSE(scene.ended);
+  // More than the socket takes, and nobody reads it.
+  const std::string block(200'000, 'x');
+  while (!scene.client->stream().pending()) scene.client->write_body(piece(block));
+  bool over = false, taken = true;
+  base::spawn(drain(scene, over, taken));
+  scene.pair.send("meanwhile");  // what the origin says does not excuse it
+  scene.stage.until([&] { return over && scene.ended; });
+  CHECK_FALSE(taken);
+  CHECK(scene.client->error().kind == base::ErrorKind::timeout);
+}
+
+TEST_CASE("a tunnel that is given up resumes whoever waits") {
+  Scene scene;
+  open(scene);
+  scene.client->cancel(base::ErrorKind::cancelled, "enough");
+  CHECK(scene.ended);
+  CHECK(scene.log == "101 body failed after ");
+  scene.pair.receive();
+  CHECK(scene.pair.closed);
 }
 
 }  // namespace gatehouse::http

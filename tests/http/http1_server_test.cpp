@@ -247,4 +247,124 @@ TEST_CASE("a client that leaves is noticed; one that half-closed with its reques
   scene.server->watch(nullptr);
 }
 
+namespace {
+
+constexpr std::string_view handshake =
+    "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+constexpr std::string_view granted =
+    "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3p\r\nConnection: Upgrade\r\n"
+    "Upgrade: websocket\r\n\r\n";
+
+BodyChunk piece(std::string_view bytes, bool last = false) {
+  BodyChunk chunk;
+  chunk.bytes = bytes;
+  chunk.last = last;
+  return chunk;
+}
+
+/// Grants what is asked, then reads to the end.
+base::Task<void> serve_tunnel(Scene& scene) {
+  auto reading = scene.server->read_request();
+  const bool come = co_await reading;
+  scene.log += come ? std::string(scene.server->request().protocol) : "nothing";
+  CHECK(scene.server->request_complete());
+  ResponseHead head;
+  head.status = 101;
+  head.reason = "Switching Protocols";
+  head.add_view("Sec-WebSocket-Accept", "s3p");
+  scene.server->write_head(head, piece("first"));
+  CHECK_FALSE(scene.server->request_complete());
+  auto body = read_body(scene);
+  co_await body;
+  scene.ended = true;
+}
+
+void send_split(Scene& scene, std::string_view bytes, bool split) {
+  if (!split) return scene.pair.send(bytes);
+  for (const char& byte : bytes) {
+    scene.pair.send({&byte, 1});
+    scene.stage.settle();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a tunnel begins with what came behind the request, split at every byte") {
+  const bool split = GENERATE(false, true);
+  Scene scene;
+  base::spawn(serve_tunnel(scene));
+  send_split(scene, std::string(handshake) + "GET /2 HTTP/1.1\r\n\r\n", split);
+  scene.stage.settle();
+  CHECK(scene.log == "websocket");
+  CHECK(scene.pair.receive() == std::string(granted) + "first");
+  scene.server->write_body(piece(" and more"));
+  CHECK(scene.pair.receive() == " and more");
+  SECTION("the client ends first, and is not gone") {
+    send_split(scene, "bye", split);
+    scene.pair.finish();
+    scene.stage.until([&] { return scene.ended; });
+    CHECK(scene.log == "websocket body=GET /2 HTTP/1.1\r\n\r\nbye");
+    CHECK(scene.server->request_complete());
+    scene.server->write_body(piece("still here", true));
+    CHECK(scene.pair.receive() == "still here");
+    CHECK(scene.pair.closed);
+  }
+  SECTION("the origin ends first") {
+    scene.server->write_body(piece("", true));
+    scene.pair.receive();
+    CHECK(scene.pair.closed);
+    send_split(scene, "late", split);
+    scene.pair.finish();
+    scene.stage.until([&] { return scene.ended; });
+    CHECK(scene.log == "websocket body=GET /2 HTTP/1.1\r\n\r\nlate");
+  }
+  CHECK_FALSE(scene.server->finish_request());
+}
+
+TEST_CASE("a client in a tunnel may be silent, and one that leaves is no failure of its body") {
+  auto quick = settings();
+  quick.body_timeout = quick.header_timeout = quick.idle_timeout = milliseconds(200);
+  Scene scene(quick);
+  base::spawn(serve_tunnel(scene));
+  scene.pair.send(handshake);
+  const auto begun = std::chrono::steady_clock::now();
+  scene.stage.until([&] { return std::chrono::steady_clock::now() - begun > milliseconds(700); });
+  CHECK_FALSE(scene.ended);
+  scene.pair.receive();
+  scene.pair.send("x");
+  scene.pair.close_theirs();
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.log == "websocket body=x");
+}
+
+TEST_CASE("an aborted tunnel resumes whoever waits") {
+  Scene scene;
+  base::spawn(serve_tunnel(scene));
+  scene.pair.send(handshake);
+  scene.stage.settle();
+  scene.server->abort();
+  CHECK(scene.ended);
+  CHECK(scene.log.starts_with("websocket body failed"));
+}
+
+TEST_CASE("what follows a handshake that is not granted is no request") {
+  const bool split = GENERATE(false, true);
+  Scene scene;
+  scene.pair.send(std::string(handshake) + "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+  scene.stage.settle();
+  base::spawn(serve(scene));
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.log == "GET /chat body=\n");
+  CHECK(scene.pair.receive() ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+  Scene polite;
+  base::spawn(serve(polite));
+  send_split(polite, handshake, split);
+  polite.stage.settle();
+  send_split(polite, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", split);
+  polite.stage.settle();
+  CHECK(polite.log == "GET /chat body=\nGET /2 body=\n");
+}
+
 }  // namespace gatehouse::http

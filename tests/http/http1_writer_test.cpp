@@ -73,6 +73,32 @@ TEST_CASE("a response carries the framing and persistence that it is given") {
   head.fields.clear();
   head.status = 200;
   CHECK(text(Framing::none, Persistence::keep_alive) == "HTTP/1.1 200 \r\n\r\n");
+  head.status = 101;
+  CHECK(text(Framing::none, Persistence::tunnel) ==
+        "HTTP/1.1 101 \r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+}
+
+TEST_CASE("a request for a tunnel says so, with a key of ours if the client had none") {
+  const std::string received =
+      "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade, X-Hop\r\nX-Hop: 1\r\n"
+      "Upgrade: h2c, WebSocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+      "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat\r\nTE: trailers\r\n\r\n";
+  RequestHead head;
+  REQUIRE_FALSE(parse_request(received, {}, head));
+  REQUIRE(head.protocol == "websocket");
+  const auto text = [&head](std::string_view key) {
+    Written out;
+    write_upgrade_head(head, "b", key, out.buffer);
+    return out.text();
+  };
+  CHECK(text({}) ==
+        "GET /chat HTTP/1.1\r\nHost: b\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+  head.fields.clear();
+  CHECK(text("a2V5") ==
+        "GET /chat HTTP/1.1\r\nHost: b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: a2V5\r\nSec-WebSocket-Version: 13\r\n\r\n");
 }
 
 TEST_CASE("a head that does not fit is reported and nothing is written past the buffer") {

@@ -66,7 +66,7 @@ class ScriptedClient final : public http::ServerStream {
 
   http::RequestHead& request() override { return head; }
   http::Poll poll_body() override {
-    if (stopped) return http::Poll::failed;
+    if (stopped || aborted) return http::Poll::failed;
     return feed.poll(chunk_, kept_, request_complete_);
   }
   void park_body(base::Parked& operation) override { reading_.park(operation); }
@@ -80,9 +80,12 @@ class ScriptedClient final : public http::ServerStream {
     drain.take(first);
   }
   void write_body(const http::BodyChunk& chunk) override { drain.take(chunk); }
-  http::Poll poll_drained() override { return drain.poll(); }
+  http::Poll poll_drained() override { return aborted ? http::Poll::failed : drain.poll(); }
   void park_drained(base::Parked& operation) override { writing_.park(operation); }
-  void abort() override { aborted = true; }
+  void abort() override {
+    aborted = true;
+    wake();
+  }
   void watch(Watcher*) override {}
   base::Error error() const override {
     return base::Error(base::ErrorKind::closed, base::Side::downstream, base::Retry::never,
