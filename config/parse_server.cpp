@@ -195,6 +195,7 @@ void parse_timeouts(Reader& reader, Timeouts& timeouts) {
   reader.read("upstream_connect", timeouts.upstream_connect, wait_min, wait_max);
   reader.read("upstream_response", timeouts.upstream_response, wait_min, wait_max);
   reader.read("upstream_idle", timeouts.upstream_idle, wait_min, wait_max);
+  reader.read("tunnel", timeouts.tunnel, wait_min, wait_max);
 }
 
 void parse_limits(Reader& reader, Limits& limits) {

@@ -88,6 +88,7 @@ struct Timeouts {
   Duration upstream_connect = std::chrono::seconds(5);
   Duration upstream_response = std::chrono::seconds(60);
   Duration upstream_idle = std::chrono::seconds(60);
+  Duration tunnel = std::chrono::hours(1);
 };
 
 struct Limits {

@@ -121,6 +121,7 @@ TEST_CASE("every key that the parser knows is in the documentation") {
                           "upstream_connect",
                           "upstream_response",
                           "upstream_idle",
+                          "tunnel",
                           "connections",
                           "connections_per_client",
                           "request_fields",

@@ -122,6 +122,7 @@ TEST_CASE("every key of [log], [timeouts] and [limits] reaches the snapshot") {
       "access_format = 'common'\nredact = ['X-Key']\n"
       "[timeouts]\nhandshake = '1s'\nrequest_header = '2s'\nidle = '3s'\nbody = '4s'\n"
       "upstream_connect = '5s'\nupstream_response = '6s'\nupstream_idle = '7s'\n"
+      "tunnel = '8s'\n"
       "[limits]\nconnections = 10\nconnections_per_client = 11\nrequest_header = '12KiB'\n"
       "request_fields = 13\nrequest_body = '14MiB'\nhttp2_streams = 15\n" +
       site);
@@ -140,6 +141,7 @@ TEST_CASE("every key of [log], [timeouts] and [limits] reaches the snapshot") {
   CHECK(timeouts.upstream_connect == 5s);
   CHECK(timeouts.upstream_response == 6s);
   CHECK(timeouts.upstream_idle == 7s);
+  CHECK(timeouts.tunnel == 8s);
   const auto& limits = snapshot->limits;
   CHECK(limits.connections == 10);
   CHECK(limits.connections_per_client == 11);
