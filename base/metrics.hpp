@@ -29,8 +29,10 @@ enum class Metric : uint16_t {
   responses_3xx,
   responses_4xx,
   responses_5xx,
-  requests_refused,      // malformed or over a limit
-  requests_cancelled,    // the client went away
+  requests_refused,    // malformed or over a limit
+  requests_cancelled,  // the client went away
+  tunnels,
+  tunnels_active,        // gauge
   downstream_bytes_in,   // request bodies
   downstream_bytes_out,  // response bodies
   upstream_connects,
