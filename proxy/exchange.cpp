@@ -6,6 +6,7 @@
 #include "proxy/error_page.hpp"
 #include "proxy/relay.hpp"
 #include "proxy/rewrite.hpp"
+#include "proxy/tunnel.hpp"
 #include "proxy/worker.hpp"
 
 namespace gatehouse::proxy {
@@ -20,6 +21,7 @@ using base::Side;
 namespace {
 
 constexpr std::string_view challenge_prefix = "/.well-known/acme-challenge/";
+constexpr uint16_t switching_protocols = 101;
 constexpr uint16_t client_closed_request = 499;  // for the log only, as nginx writes it
 
 /// The one place where an Error becomes a status.
@@ -96,6 +98,7 @@ class Exchange final : public http::ServerStream::Watcher {
   base::Task<bool> connect(const Endpoint& endpoint);
   base::Task<Next> attempt(const Upstream& upstream, const Endpoint& endpoint);
   base::Task<void> respond(Relay& relay);
+  base::Task<void> tunnel();
   bool may_retry(const Upstream& upstream, const Relay* relay);
   void fail();
   void count_failure(uint16_t status);
@@ -311,12 +314,18 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
     auto reading = client_->read_head();
     come = co_await reading;
     if (!come || client_->response().status >= 200) break;
+    if (client_->response().status == switching_protocols) break;
     stream_.write_interim(client_->response());
     auto drained = stream_.drained();
     co_await drained;
   }
   upstream_time_ =
       std::chrono::duration_cast<std::chrono::microseconds>(worker_.reactor().now() - sent_);
+  if (come && client_->response().status == switching_protocols) {
+    auto tunnelling = tunnel();
+    co_await tunnelling;
+    co_return Next::done;
+  }
   if (come) {
     auto responding = respond(relay);
     co_await responding;
@@ -366,6 +375,26 @@ base::Task<void> Exchange::respond(Relay& relay) {
   if (end == Relay::End::complete) co_return;
   if (end == Relay::End::client_lost) gone_ = true;
   fail();
+}
+
+// Neither connection serves a request afterwards: the pool only closes this one.
+base::Task<void> Exchange::tunnel() {
+  status_ = switching_protocols;
+  rewrite_response(client_->response(), facts_.encrypted, *site_->settings);
+  worker_.metrics().add(Metric::tunnels);
+  worker_.metrics().add(Metric::tunnels_active);
+  Tunnel tunnel(stream_, *client_, worker_.reactor(), policy_->snapshot->timeouts.tunnel);
+  auto running = tunnel.run();
+  co_await running;
+  worker_.metrics().add(Metric::tunnels_active, -1);
+  error_ = tunnel.error();
+  if (error_ && error_->kind == ErrorKind::timeout) {
+    const bool origin = error_->side == Side::upstream;
+    worker_.metrics().add(origin ? Metric::upstream_timeouts : Metric::downstream_timeouts);
+  }
+  bytes_in_ = tunnel.bytes_up();
+  bytes_out_ = tunnel.bytes_down();
+  client_.release();
 }
 
 // Only if no byte of the response has come and the request may be sent again: nothing was sent, or
@@ -450,11 +479,16 @@ void Exchange::record() {
   const auto duration =
       std::chrono::duration_cast<std::chrono::microseconds>(worker_.reactor().now() - begun_);
   metrics.add(Metric::requests);
-  const int family = status_ < 300 ? 0 : status_ < 400 ? 1 : status_ < 500 ? 2 : 3;
-  metrics.add(static_cast<Metric>(static_cast<int>(Metric::responses_2xx) + family));
+  const int family = status_ < 200   ? 0
+                     : status_ < 300 ? 1
+                     : status_ < 400 ? 2
+                     : status_ < 500 ? 3
+                                     : 4;
+  metrics.add(static_cast<Metric>(static_cast<int>(Metric::responses_1xx) + family));
   metrics.add(Metric::downstream_bytes_in, static_cast<int64_t>(bytes_in_));
   metrics.add(Metric::downstream_bytes_out, static_cast<int64_t>(bytes_out_));
-  metrics.record_duration(static_cast<uint64_t>(duration.count()));
+  // The hours of a tunnel would say nothing about requests.
+  if (family > 0) metrics.record_duration(static_cast<uint64_t>(duration.count()));
   if (!worker_.access_log().enabled()) return;
   AccessRecord record = make_record(worker_, facts_, stream_.request());
   if (endpoint_ != nullptr) record.upstream = endpoint_->settings->text;

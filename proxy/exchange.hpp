@@ -1,4 +1,5 @@
-// One request from its head to the end of its response: route, admit, pick, forward, retry, record.
+// One request from its head to the end of its response, or of the tunnel that it asked for: route,
+// admit, pick, forward, retry, record.
 //
 // Sees only http::ServerStream and http::ClientStream, no version of HTTP. A coroutine on one
 // worker's thread.
