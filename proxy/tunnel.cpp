@@ -15,11 +15,9 @@ Tunnel::IdleTimer::IdleTimer(Tunnel& t)
 
 base::Task<void> Tunnel::run() {
   touch();
-  BodyChunk first;
-  if (upstream_.poll_body() == http::Poll::ready) first = upstream_.chunk();
-  bytes_down_ += first.bytes.size();
-  origin_ended_ = first.last;
-  downstream_.write_head(upstream_.response(), first);
+  // Before anything is read: the head's views do not outlive that.
+  const BodyChunk nothing_yet;
+  downstream_.write_head(upstream_.response(), nothing_yet);
   base::spawn(carry_up());
   auto carrying = carry_down();
   co_await carrying;
