@@ -331,9 +331,10 @@ def test_an_origin_that_closes_a_kept_connection_is_asked_again(proxy, origin, c
             connection.send(granting(seen))
             connection.closed_by_peer(20)
     origin.script = script
-    assert connect().get().status == 200
+    client = connect()  # one connection is one worker, and so one pool
+    assert client.get().status == 200
     origin.script = lambda connection: (grant(connection), connection.closed_by_peer(20))
-    tunnel_through(connect())
+    tunnel_through(client)
     assert [seen.values("upgrade") for seen in origin.heads] == [[], ["websocket"], ["websocket"]]
 
 

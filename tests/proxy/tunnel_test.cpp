@@ -21,6 +21,7 @@ struct Scene {
       : tunnel(client, origin, stage.reactor, idle) {
     origin.response().status = 101;
   }
+  ~Scene() { origin.cancel(base::ErrorKind::cancelled, "the test is over"); }
   void begin();
   void wake() {
     client.wake();
