@@ -56,6 +56,7 @@ enum class TlsVersion : uint8_t { tls12, tls13 };
 enum class OnTimeout : uint8_t { fallback, alert };
 enum class Balance : uint8_t { least_requests, round_robin, random_two, hash_client, hash_uri };
 enum class UpstreamProtocol : uint8_t { http1, https, h2c, h2 };
+enum class ProxyProtocol : uint8_t { off, v1, v2 };
 
 struct Server {
   std::vector<ListenAddress> http;   // default: ":80"
@@ -67,6 +68,7 @@ struct Server {
   std::string admin_token;  // read from admin_token_file; required when admin is TCP
   bool h2c = false;         // HTTP/2 with prior knowledge on the plain listeners
   std::vector<Network> trusted_proxies;
+  bool proxy_protocol = false;  // connections of trusted_proxies begin with a PROXY header
   Duration grace = std::chrono::seconds(30);
 };
 
@@ -219,6 +221,7 @@ struct Upstream {
   uint32_t retry_attempts = 2;
   double retry_budget = 0.2;
   uint32_t connections_max = 0;  // 0: no limit
+  ProxyProtocol proxy_protocol = ProxyProtocol::off;
   Place place;
 };
 
