@@ -29,6 +29,9 @@ constexpr Row rows[] = {
     {Metric::connections_open, Type::gauge, "connections_open", "", "Client connections open now."},
     {Metric::connections_refused, Type::counter, "connections_refused_total", "",
      "Client connections closed at once because a limit was reached."},
+    {Metric::proxy_headers_refused, Type::counter, "proxy_headers_refused_total", "",
+     "Connections of trusted proxies closed because their PROXY header was malformed, missing or "
+     "late."},
     {Metric::handshakes_completed, Type::counter, "tls_handshakes_total", "",
      "TLS handshakes completed, resumed ones included."},
     {Metric::handshakes_resumed, Type::counter, "tls_handshakes_resumed_total", "",

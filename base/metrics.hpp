@@ -17,6 +17,7 @@ enum class Metric : uint16_t {
   connections_accepted,
   connections_open,  // gauge
   connections_refused,
+  proxy_headers_refused,
   handshakes_completed,
   handshakes_resumed,
   handshakes_failed,

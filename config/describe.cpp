@@ -79,13 +79,38 @@ std::string servers(const Upstream& upstream) {
   return shown(upstream.servers, servers_shown_max, address);
 }
 
+std::string_view word(ProxyProtocol version) {
+  switch (version) {
+    case ProxyProtocol::off:
+      return "";
+    case ProxyProtocol::v1:
+      return "v1";
+    case ProxyProtocol::v2:
+      return "v2";
+  }
+  return "";
+}
+
+std::string network_text(const Network& network) {
+  return fmt::format("{}/{}", network.address.to_string(), network.prefix);
+}
+
+/// Who in front of us is believed; empty: nobody.
+std::string proxies(const Server& server) {
+  const auto trusted = shown(server.trusted_proxies, hosts_shown_max, network_text);
+  if (!server.proxy_protocol) return trusted;
+  return "PROXY protocol from " + (trusted.empty() ? "Unix sockets" : trusted);
+}
+
 /// "shop (10.0.0.1:8080, 10.0.0.2:8080)"; an address stands for itself.
 std::string target(const std::string& name, const Snapshot& snapshot) {
   const auto found = snapshot.upstreams.find(name);
   if (found == snapshot.upstreams.end()) return name;
   const auto& list = found->second.servers;
   if (list.size() == 1 && list.front().text == name) return name;
-  return fmt::format("{} ({})", name, servers(found->second));
+  const auto version = word(found->second.proxy_protocol);
+  return fmt::format("{} ({}{}{})", name, servers(found->second),
+                     version.empty() ? "" : ", PROXY protocol ", version);
 }
 
 std::string route_action(const Route& route, const Snapshot& snapshot) {
@@ -120,6 +145,8 @@ std::string describe(const Snapshot& snapshot) {
   std::string out;
   out += fmt::format("listening  http {} · https {} · admin {}\n", addresses(server.http),
                      addresses(server.https), server.admin);
+  const auto trusted = proxies(server);
+  if (!trusted.empty()) out += fmt::format("proxies    {}\n", trusted);
   out += fmt::format("storage    {}\n", server.storage);
   for (const auto& authority : snapshot.acme.authorities) {
     out += fmt::format("authority  {}{}{}\n", authority.name,
@@ -248,6 +275,7 @@ void write_upstream(JsonText& json, const Upstream& upstream) {
   json.open('{');
   json.field("name", upstream.name);
   json.field("protocol", protocol_name(upstream.protocol));
+  json.field("proxy_protocol", word(upstream.proxy_protocol));
   json.key("servers");
   json.open('[');
   for (const auto& server : upstream.servers) {
@@ -271,6 +299,8 @@ std::string describe_json(const Snapshot& snapshot) {
   json.list("files", snapshot.files, same);
   json.list("http", snapshot.server.http, listener);
   json.list("https", snapshot.server.https, listener);
+  json.list("trusted_proxies", snapshot.server.trusted_proxies, network_text);
+  json.flag("proxy_protocol", snapshot.server.proxy_protocol);
   json.field("admin", snapshot.server.admin);
   json.field("storage", snapshot.server.storage);
   json.list("authorities", snapshot.acme.authorities, [](const auto& ca) { return ca.name; });

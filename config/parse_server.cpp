@@ -1,5 +1,6 @@
 #include "config/parse_server.hpp"
 
+#include <algorithm>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -124,6 +125,17 @@ void parse_admin(Reader& reader, Draft& draft) {
   }
 }
 
+void parse_proxy_protocol(Reader& reader, Server& server) {
+  reader.read("proxy_protocol", server.proxy_protocol);
+  if (!server.proxy_protocol || reader.given("trusted_proxies")) return;
+  const auto on_unix = [](const ListenAddress& address) { return !address.unix_path.empty(); };
+  if (std::any_of(server.http.begin(), server.http.end(), on_unix)) return;
+  if (std::any_of(server.https.begin(), server.https.end(), on_unix)) return;
+  reader.refuse("proxy_protocol",
+                "believes nobody without trusted_proxies: name the networks of the proxies, such "
+                "as [\"10.0.0.0/8\"]");
+}
+
 void parse_server(Reader& reader, Draft& draft) {
   auto& server = draft.snapshot.server;
   draft.http_given = reader.has("http");
@@ -138,7 +150,7 @@ void parse_server(Reader& reader, Draft& draft) {
   parse_storage(reader, server.storage);
   parse_admin(reader, draft);
   reader.read("trusted_proxies", server.trusted_proxies);
-  reader.unsupported("proxy_protocol");
+  parse_proxy_protocol(reader, server);
   reader.read("grace", server.grace, Duration(0), grace_max);
 }
 

@@ -303,7 +303,11 @@ void parse_upstream(Reader& reader, Upstream& upstream) {
   parse_tls(reader, upstream);
   parse_retry(reader, upstream);
   reader.read("max_connections", upstream.connections_max, 0, connections_max);
-  for (const std::string_view later : {"health", "outlier", "proxy_protocol"}) {
+  if (reader.given("proxy_protocol")) {
+    reader.choose<ProxyProtocol>("proxy_protocol", upstream.proxy_protocol,
+                                 {{"v1", ProxyProtocol::v1}, {"v2", ProxyProtocol::v2}});
+  }
+  for (const std::string_view later : {"health", "outlier"}) {
     reader.unsupported(later);
   }
 }

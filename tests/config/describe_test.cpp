@@ -27,6 +27,28 @@ TEST_CASE("a configuration is described in a few lines") {
         "  * → localhost:8080, certificates on demand from letsencrypt\n");
 }
 
+TEST_CASE("who is believed, and who is told of clients, is said") {
+  const std::string shop =
+      "[[site]]\nhosts = ['a.com']\nupstream = 'shop'\n[upstream.shop]\nservers = ['a:1']\n"
+      "proxy_protocol = 'v2'\n";
+  const auto with = [&](const std::string& lines) {
+    return describe(*loaded("[server]\n" + lines + shop));
+  };
+  CHECK(with("").find("proxies") == std::string::npos);
+  CHECK(with("").find("  a.com → shop (a:1, PROXY protocol v2), ") != std::string::npos);
+  const std::string trusted = "trusted_proxies = ['10.0.0.0/8', '::1']\n";
+  CHECK(with(trusted).find("\nproxies    10.0.0.0/8, ::1/128\n") != std::string::npos);
+  CHECK(with(trusted + "proxy_protocol = true\n")
+            .find("\nproxies    PROXY protocol from 10.0.0.0/8, ::1/128\n") != std::string::npos);
+  CHECK(with("proxy_protocol = true\nhttp = ['unix:/run/a']\n")
+            .find("\nproxies    PROXY protocol from Unix sockets\n") != std::string::npos);
+  const auto json =
+      describe_json(*loaded("[server]\n" + trusted + "proxy_protocol = true\n" + shop));
+  CHECK(json.find(R"("trusted_proxies":["10.0.0.0/8","::1/128"],"proxy_protocol":true,)") !=
+        std::string::npos);
+  CHECK(json.find(R"("protocol":"http1","proxy_protocol":"v2",)") != std::string::npos);
+}
+
 TEST_CASE("long lists are cut") {
   std::string text;
   for (int i = 0; i < 60; ++i) {
@@ -46,13 +68,14 @@ TEST_CASE("programs get the same as one JSON object, without secrets") {
       "hosts = ['a.com']\nupstream = 'unix:/run/\"a\\b'\n[[site.route]]\npath = '/x'\n"
       "respond = '204'\n");
   CHECK(describe_json(*snapshot) ==
-        R"({"files":["t.toml"],"http":[":80"],"https":[":443"],"admin":"127.0.0.1:2019",)"
+        R"({"files":["t.toml"],"http":[":80"],"https":[":443"],"trusted_proxies":[],)"
+        R"("proxy_protocol":false,"admin":"127.0.0.1:2019",)"
         R"("storage":"/var/lib/gatehouse","authorities":["letsencrypt"],)"
         R"("on_demand":{"configured":false,"ask":"","allow":[]},)"
         R"("sites":[{"hosts":["a.com"],"upstream":"unix:/run/\"a\\b","certificates":"auto",)"
         R"("certificate":"","redirect_http":true,)"
         R"("routes":[{"path":"/x","methods":[],"respond":204}]}],)"
-        R"("upstreams":[{"name":"unix:/run/\"a\\b","protocol":"http1",)"
+        R"("upstreams":[{"name":"unix:/run/\"a\\b","protocol":"http1","proxy_protocol":"",)"
         R"("servers":[{"address":"unix:/run/\"a\\b","weight":1,"backup":false}]}]})");
   CHECK(describe(*snapshot).find("tell-nobody") == std::string::npos);
 }

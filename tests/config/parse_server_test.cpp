@@ -20,7 +20,7 @@ TEST_CASE("every key of [server] reaches the snapshot") {
       token +
       "'\n"
       "trusted_proxies = ['10.0.0.0/8', '::1']\ngrace = '5s'\nh2c = true\n"
-      "proxy_protocol = false\n" +
+      "proxy_protocol = true\n" +
       site);
   const auto& server = snapshot->server;
   REQUIRE(server.http.size() == 2);
@@ -32,6 +32,7 @@ TEST_CASE("every key of [server] reaches the snapshot") {
   CHECK(server.admin == "127.0.0.1:2019");
   CHECK(server.admin_token == "s3cret");
   CHECK(server.trusted_proxies.size() == 2);
+  CHECK(server.proxy_protocol);
   CHECK(server.grace == 5s);
 }
 
@@ -106,12 +107,26 @@ TEST_CASE("bad values of [server] are refused") {
   CHECK(refused("admin = 'unix:x'").find("absolute path") != std::string::npos);
 }
 
+TEST_CASE("the PROXY protocol needs somebody to be believed") {
+  CHECK(mistake("[server]\nproxy_protocol = true\n" + site) ==
+        "t.toml:2:18: server.proxy_protocol: believes nobody without trusted_proxies: name the "
+        "networks of the proxies, such as [\"10.0.0.0/8\"]");
+  CHECK_FALSE(loaded("[server]\nproxy_protocol = false\n" + site)->server.proxy_protocol);
+  CHECK_FALSE(loaded(site)->server.proxy_protocol);
+  CHECK(loaded("[server]\nproxy_protocol = true\ntrusted_proxies = ['::1']\n" + site)
+            ->server.proxy_protocol);
+  CHECK(loaded("[server]\nproxy_protocol = true\nhttps = ['unix:/run/gate.sock']\n" + site)
+            ->server.proxy_protocol);
+  CHECK(mistake("[server]\nproxy_protocol = 'v1'\n" + site).find("expected true or false") !=
+        std::string::npos);
+}
+
 TEST_CASE("what later versions will know is refused as such") {
   const auto refused = [](const std::string& line) {
     return mistake("[server]\n" + line + "\n" + site);
   };
-  for (const auto* line : {"proxy_protocol = true", "storage = 'etcd:http://h1:2379/p'",
-                           "storage = 'redis://h:6379/0'"}) {
+  for (const auto* line :
+       {"storage = 'etcd:http://h1:2379/p'", "storage = 'redis://h:6379/0'"}) {
     CHECK(refused(line).find("not supported in this version") != std::string::npos);
   }
 }

@@ -155,10 +155,26 @@ TEST_CASE("a client certificate for upstreams comes with its key") {
         std::string::npos);
 }
 
+TEST_CASE("the PROXY protocol to an upstream has two versions") {
+  const auto with = [](const std::string& line) {
+    return loaded(shop + "servers = ['a:1']\n" + line + "\n")->upstreams.at("shop").proxy_protocol;
+  };
+  CHECK(with("") == ProxyProtocol::off);
+  CHECK(with("proxy_protocol = ''") == ProxyProtocol::off);
+  CHECK(with("proxy_protocol = 'v1'") == ProxyProtocol::v1);
+  CHECK(with("proxy_protocol = 'v2'") == ProxyProtocol::v2);
+  const auto refused = [](const std::string& line) {
+    return mistake(shop + "servers = ['a:1']\n" + line + "\n");
+  };
+  CHECK(refused("proxy_protocol = 'v3'") ==
+        "t.toml:6:18: upstream.shop.proxy_protocol: 'v3' is unknown, did you mean 'v1'?");
+  CHECK(refused("proxy_protocol = 2").find("expected a string") != std::string::npos);
+}
+
 TEST_CASE("what later versions will know of an upstream is refused as such") {
   for (const auto* line : {"balance = 'hash_header:X-Id'", "balance = 'cookie:srv'",
                            "health = { path = '/healthz' }", "outlier = { failures = 5 }",
-                           "proxy_protocol = 'v2'", "retry = { on = ['connect', '502'] }"}) {
+                           "retry = { on = ['connect', '502'] }"}) {
     INFO(line);
     CHECK(
         mistake(shop + "servers = ['a:1']\n" + line + "\n").find("not supported in this version") !=
