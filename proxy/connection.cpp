@@ -3,6 +3,7 @@
 #include <array>
 
 #include "proxy/error_page.hpp"
+#include "proxy/introduction.hpp"
 #include "proxy/worker.hpp"
 
 namespace gatehouse::proxy {
@@ -84,16 +85,16 @@ struct Connection::Turn {
   Connection& connection;
 };
 
-Connection::Connection(Worker& worker, size_t listener_id, bool encrypted,
-                       const boost::asio::ip::address& client)
+Connection::Connection(Worker& worker, size_t listener_id, ClientFacts facts, bool introduced)
     : worker_(worker),
       stream_(worker.reactor(), base::Side::downstream),
       timer_(*this),
+      facts_(std::move(facts)),
       listener_id_(listener_id),
-      encrypted_(encrypted) {
-  facts_.address = client;
-  facts_.text = client.to_string();
-  facts_.encrypted = encrypted;
+      introduced_(introduced),
+      counted_(!introduced) {
+  facts_.text = facts_.address.to_string();
+  facts_.socket = &stream_;
 }
 
 Connection::~Connection() {
@@ -121,7 +122,11 @@ void Connection::break_off() {
 
 base::Task<void> Connection::run() {
   bool ready = true;
-  if (encrypted_) {
+  if (introduced_) {
+    auto meeting = meet();
+    ready = co_await meeting;
+  }
+  if (ready && facts_.encrypted) {
     auto securing = secure();
     ready = co_await securing;
   }
@@ -135,6 +140,24 @@ base::Task<void> Connection::run() {
   }
   server_.reset();
   worker_.remove(*this);
+}
+
+/// Learns from the PROXY header who the client is.
+base::Task<bool> Connection::meet() {
+  worker_.reactor().arm(timer_, worker_.policy()->snapshot->timeouts.handshake);
+  auto reading = read_introduction(stream_);
+  const http::ProxyHeaderParse parse = co_await reading;
+  timer_.disarm();
+  if (parse.status == http::ProxyHeaderParse::Status::complete) {
+    take_introduction(parse.header, facts_);
+    co_return worker_.admit_client(*this);
+  }
+  const char* problem = parse.problem ? parse.problem : missing_introduction(stream_);
+  if (problem != nullptr) {
+    worker_.metrics().add(Metric::proxy_headers_refused);
+    log_refused_introduction(facts_, problem, worker_.reactor().now());
+  }
+  co_return false;
 }
 
 // --- the handshake

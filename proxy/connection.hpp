@@ -1,12 +1,11 @@
-// One client's connection: its TLS handshake, then its requests, then an end that loses nothing.
+// One client's connection: the PROXY header of a trusted proxy, the TLS handshake, its requests,
+// then an end that loses nothing.
 //
 // Answers nothing by itself but malformed requests: each request is an exchange's. Lives on one
 // worker's thread; the worker owns it.
 #pragma once
 
 #include <optional>
-
-#include <boost/asio/ip/address.hpp>
 
 #include "base/reactor.hpp"
 #include "base/task.hpp"
@@ -32,8 +31,8 @@ class Connection final : public base::Retirable,
   static constexpr size_t linger_bytes_max = 1024 * 1024;
   static constexpr std::chrono::milliseconds linger_time{1000};
 
-  Connection(Worker& worker, size_t listener_id, bool encrypted,
-             const boost::asio::ip::address& client);
+  /// `introduced`: a PROXY header must come first.
+  Connection(Worker& worker, size_t listener_id, ClientFacts facts, bool introduced);
   ~Connection() override;
 
   /// Takes over an accepted descriptor and runs until the connection ends; then the worker is told.
@@ -57,6 +56,7 @@ class Connection final : public base::Retirable,
   struct Turn;
 
   base::Task<void> run();
+  base::Task<bool> meet();
   base::Task<bool> secure();
   base::Task<bool> read_hello(tls::ClientHello& hello);
   base::Task<tls::CertificatePtr> certificate_for(const tls::ClientHello& hello,
@@ -87,7 +87,8 @@ class Connection final : public base::Retirable,
   base::Event* wish_ = nullptr;  // while a certificate is awaited
   size_t listener_id_;
   size_t index_ = 0;  // in the worker's list
-  bool encrypted_;
+  bool introduced_;
+  bool counted_;  // among its client's connections
   bool resumable_ = true;
   bool draining_ = false;
   bool must_linger_ = false;

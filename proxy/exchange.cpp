@@ -6,6 +6,7 @@
 #include "proxy/error_page.hpp"
 #include "proxy/relay.hpp"
 #include "proxy/rewrite.hpp"
+#include "proxy/trust.hpp"
 #include "proxy/tunnel.hpp"
 #include "proxy/worker.hpp"
 
@@ -42,14 +43,6 @@ uint16_t status_of(const Error& error) {
   return error.kind == ErrorKind::unavailable ? 503 : 502;
 }
 
-bool contains(const std::vector<config::Network>& networks,
-              const boost::asio::ip::address& address) {
-  for (const auto& network : networks) {
-    if (network.contains(address)) return true;
-  }
-  return false;
-}
-
 /// Counts a request among those that an endpoint is working on.
 class InFlight {
  public:
@@ -71,7 +64,8 @@ class Exchange final : public http::ServerStream::Watcher {
         facts_(facts),
         stream_(stream),
         policy_(worker.policy()),
-        begun_(worker.reactor().now()) {
+        begun_(worker.reactor().now()),
+        trusted_(believes_fields(policy_->snapshot->server, facts)) {
     worker_.metrics().add(Metric::requests_active);
     stream_.watch(this);
   }
@@ -108,6 +102,7 @@ class Exchange final : public http::ServerStream::Watcher {
   http::ServerStream& stream_;
   const PolicyPtr policy_;
   const base::Monotonic::time_point begun_;
+  const bool trusted_;  // what the request says of where it came from is believed
   base::Monotonic::time_point sent_;
   const SiteRules* site_ = nullptr;
   const RouteRules* route_ = nullptr;
@@ -247,8 +242,7 @@ void Exchange::refuse(uint16_t status, const char* reason) {
 
 base::Task<void> Exchange::forward(const Upstream& upstream) {
   auto& request = stream_.request();
-  const bool trusted = contains(policy_->snapshot->server.trusted_proxies, facts_.address);
-  rewrite_request(request, {facts_.text, facts_.encrypted, trusted}, *site_->settings);
+  rewrite_request(request, {facts_.text, facts_.encrypted, trusted_}, *site_->settings);
   if (route_ != nullptr && !route_->settings->strip_prefix.empty()) {
     strip_prefix(request, route_->settings->strip_prefix);
   }

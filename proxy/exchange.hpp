@@ -6,11 +6,13 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
-#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
+#include "base/reactor.hpp"
 #include "base/task.hpp"
 #include "http/rules.hpp"
 #include "http/stream.hpp"
@@ -21,8 +23,13 @@ class Worker;
 
 /// What is known of the connection that a request came on.
 struct ClientFacts {
-  boost::asio::ip::address address;
-  std::string text;  // the address, without port
+  boost::asio::ip::address address;  // with a Unix socket, which has none: 127.0.0.1
+  uint16_t port = 0;
+  std::string text;          // the address, without port
+  bool unix_socket = false;  // `address` stands in for one that nobody knows
+  bool unnamed = false;      // a PROXY header came, and it named nobody: `address` is its sender's
+  std::optional<boost::asio::ip::tcp::endpoint> destination;  // as a PROXY header said
+  const base::Source* socket = nullptr;                       // the client's, for getsockname
   bool encrypted = false;
   std::string server_name;  // SNI; empty: none, or plain
   std::string_view tls_version;

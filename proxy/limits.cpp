@@ -39,23 +39,29 @@ std::atomic<uint32_t>& ConnectionLimits::cell(size_t row, uint64_t key) {
   return (*clients_)[row][mix(key, seeds_[row]) % columns];
 }
 
-bool ConnectionLimits::admit(const boost::asio::ip::address& client, const config::Limits& limits) {
-  if (connections_.fetch_add(1, std::memory_order_relaxed) >= limits.connections) {
-    connections_.fetch_sub(1, std::memory_order_relaxed);
-    return false;
-  }
+bool ConnectionLimits::admit(const config::Limits& limits) {
+  if (connections_.fetch_add(1, std::memory_order_relaxed) < limits.connections) return true;
+  leave();
+  return false;
+}
+
+bool ConnectionLimits::admit_client(const boost::asio::ip::address& client,
+                                    const config::Limits& limits) {
   const uint64_t key = key_of(client);
   uint32_t least = UINT32_MAX;
   for (size_t row = 0; row < rows; ++row) {
     least = std::min(least, cell(row, key).fetch_add(1, std::memory_order_relaxed));
   }
   if (limits.connections_per_client == 0 || least < limits.connections_per_client) return true;
-  leave(client);
+  leave_client(client);
   return false;
 }
 
-void ConnectionLimits::leave(const boost::asio::ip::address& client) {
+void ConnectionLimits::leave() {
   connections_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void ConnectionLimits::leave_client(const boost::asio::ip::address& client) {
   const uint64_t key = key_of(client);
   for (size_t row = 0; row < rows; ++row) cell(row, key).fetch_sub(1, std::memory_order_relaxed);
 }

@@ -19,10 +19,15 @@ class ConnectionLimits {
  public:
   ConnectionLimits();
 
-  /// False: over a limit, and nothing was counted. IPv6 clients count by their /64.
-  bool admit(const boost::asio::ip::address& client, const config::Limits& limits);
-  /// Undoes one admit().
-  void leave(const boost::asio::ip::address& client);
+  // False: over a limit, and nothing was counted.
+  /// One connection more, whoever's it is.
+  bool admit(const config::Limits& limits);
+  /// It is this client's: apart, because behind a proxy that is known later. IPv6 clients count by
+  /// their /64.
+  bool admit_client(const boost::asio::ip::address& client, const config::Limits& limits);
+  // Each undoes one of the above.
+  void leave();
+  void leave_client(const boost::asio::ip::address& client);
 
  private:
   // Two rows of a count-min sketch: a client is over the limit only if both of its counters are.

@@ -93,21 +93,21 @@ void set(int fd, int level, int option, int value) {
   setsockopt(fd, level, option, &value, sizeof value);
 }
 
-asio::ip::address client_address(const sockaddr_storage& storage) {
-  if (storage.ss_family == AF_INET) {
-    return asio::ip::address_v4(
-        ntohl(reinterpret_cast<const sockaddr_in&>(storage).sin_addr.s_addr));
-  }
-  if (storage.ss_family != AF_INET6) return asio::ip::address_v4::loopback();
-  asio::ip::address_v6::bytes_type bytes;
-  std::memcpy(bytes.data(), &reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr,
-              bytes.size());
-  const asio::ip::address_v6 address(bytes);
-  if (address.is_v4_mapped()) return asio::ip::make_address_v4(asio::ip::v4_mapped, address);
-  return address;
-}
-
 }  // namespace
+
+asio::ip::tcp::endpoint internet_endpoint(const sockaddr_storage& storage) {
+  if (storage.ss_family == AF_INET) {
+    const auto& inet = reinterpret_cast<const sockaddr_in&>(storage);
+    return {asio::ip::address_v4(ntohl(inet.sin_addr.s_addr)), ntohs(inet.sin_port)};
+  }
+  if (storage.ss_family != AF_INET6) return {asio::ip::address_v4::loopback(), 0};
+  const auto& inet6 = reinterpret_cast<const sockaddr_in6&>(storage);
+  asio::ip::address_v6::bytes_type bytes;
+  std::memcpy(bytes.data(), &inet6.sin6_addr, bytes.size());
+  const asio::ip::address_v6 address(bytes);
+  if (!address.is_v4_mapped()) return {address, ntohs(inet6.sin6_port)};
+  return {asio::ip::make_address_v4(asio::ip::v4_mapped, address), ntohs(inet6.sin6_port)};
+}
 
 base::Result<BoundSocket> BoundSocket::bind(const config::ListenAddress& address, bool first) {
   socklen_t size = 0;
@@ -205,7 +205,7 @@ bool Listener::accept_one() {
   const int fd = ::accept4(this->fd(), reinterpret_cast<sockaddr*>(&storage), &size,
                            SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd >= 0) {
-    accept_(*this, fd, client_address(storage));
+    accept_(*this, fd, internet_endpoint(storage));
     return true;
   }
   const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;

@@ -6,8 +6,9 @@
 
 #include <functional>
 #include <string>
+#include <sys/socket.h>
 
-#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
 #include "base/error.hpp"
 #include "base/metrics.hpp"
@@ -39,6 +40,9 @@ class BoundSocket {
   int fd_ = -1;
 };
 
+/// Of an Internet socket address, an IPv6-mapped one as IPv4; of any other family 127.0.0.1:0.
+boost::asio::ip::tcp::endpoint internet_endpoint(const sockaddr_storage& storage);
+
 class Listener final : public base::Source, public base::Retirable {
  public:
   static constexpr int backlog = 4096;
@@ -46,7 +50,7 @@ class Listener final : public base::Source, public base::Retirable {
   static constexpr std::chrono::milliseconds pause{100};
 
   using Accept =
-      std::function<void(Listener& listener, int fd, const boost::asio::ip::address& client)>;
+      std::function<void(Listener& listener, int fd, const boost::asio::ip::tcp::endpoint& peer)>;
 
   Listener(base::Reactor& reactor, base::MetricShard& metrics, config::ListenAddress address,
            bool encrypted, Accept accept);
@@ -58,6 +62,8 @@ class Listener final : public base::Source, public base::Retirable {
 
   const config::ListenAddress& address() const { return address_; }
   bool encrypted() const { return encrypted_; }
+  /// A Unix socket, which all workers accept from.
+  bool shared() const { return !address_.unix_path.empty(); }
 
  private:
   struct PauseTimer : base::Timer {
@@ -69,7 +75,6 @@ class Listener final : public base::Source, public base::Retirable {
   bool accept_one();
   void pause_accepting(int cause);
   void resume_accepting();
-  bool shared() const { return !address_.unix_path.empty(); }
 
   base::Reactor& reactor_;
   base::MetricShard& metrics_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unistd.h>
 
-#include <boost/asio/ip/address.hpp>
+#include "proxy/trust.hpp"
 
 namespace gatehouse::proxy {
 
@@ -52,30 +52,49 @@ void Worker::use(PolicyPtr policy) {
 void Worker::listen(size_t id, config::ListenAddress address, bool encrypted, BoundSocket socket) {
   auto listener = std::make_unique<Listener>(
       reactor_, metrics_, std::move(address), encrypted,
-      [this, id](Listener& from, int fd, const boost::asio::ip::address& client) {
-        accept(id, from, fd, client);
+      [this, id](Listener& from, int fd, const boost::asio::ip::tcp::endpoint& peer) {
+        accept(id, from, fd, peer);
       });
   if (!listener->start(std::move(socket))) return;
   listeners_.push_back({id, std::move(listener)});
 }
 
-void Worker::accept(size_t id, Listener& listener, int fd, const boost::asio::ip::address& client) {
-  if (!limits_.admit(client, policy_->snapshot->limits)) {
+void Worker::accept(size_t id, Listener& listener, int fd,
+                    const boost::asio::ip::tcp::endpoint& peer) {
+  const auto refuse = [&] {
     metrics_.add(Metric::connections_refused);
     ::close(fd);
-    return;
+  };
+  const auto& limits = policy_->snapshot->limits;
+  if (!limits_.admit(limits)) return refuse();
+  ClientFacts facts;
+  facts.address = peer.address();
+  facts.port = peer.port();
+  facts.unix_socket = listener.shared();
+  facts.encrypted = listener.encrypted();
+  const bool introduced = must_introduce(policy_->snapshot->server, facts);
+  if (!introduced && !limits_.admit_client(facts.address, limits)) {
+    limits_.leave();
+    return refuse();
   }
   metrics_.add(Metric::connections_accepted);
   metrics_.add(Metric::connections_open);
-  auto made = std::make_unique<Connection>(*this, id, listener.encrypted(), client);
+  auto made = std::make_unique<Connection>(*this, id, std::move(facts), introduced);
   Connection& connection = *made;
   connection.index_ = connections_.size();
   connections_.push_back(std::move(made));
   connection.start(fd);
 }
 
+bool Worker::admit_client(Connection& connection) {
+  connection.counted_ = limits_.admit_client(connection.client(), policy_->snapshot->limits);
+  if (!connection.counted_) metrics_.add(Metric::connections_refused);
+  return connection.counted_;
+}
+
 void Worker::remove(Connection& connection) {
-  limits_.leave(connection.client());
+  if (connection.counted_) limits_.leave_client(connection.client());
+  limits_.leave();
   metrics_.add(Metric::connections_open, -1);
   connection.stream_.close();
   const size_t index = connection.index_;

@@ -66,11 +66,13 @@ class Worker {
   void acquire(const std::string& name, const std::string& client,
                std::function<void(tls::Acquired)> deliver);
   void seen(const std::string& name);
+  /// Counts a connection whose client became known late; false: that client has too many.
+  bool admit_client(Connection& connection);
   /// The connection has ended: frees it at the end of the batch.
   void remove(Connection& connection);
 
  private:
-  void accept(size_t id, Listener& listener, int fd, const boost::asio::ip::address& client);
+  void accept(size_t id, Listener& listener, int fd, const boost::asio::ip::tcp::endpoint& peer);
 
   size_t index_;
   base::MetricShard& metrics_;

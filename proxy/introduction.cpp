@@ -1,0 +1,102 @@
+#include "proxy/introduction.hpp"
+
+#include <atomic>
+#include <sys/socket.h>
+
+#include "base/log.hpp"
+#include "proxy/listener.hpp"
+
+namespace gatehouse::proxy {
+
+namespace ip = boost::asio::ip;
+using http::ProxyHeader;
+using http::ProxyHeaderParse;
+using tls::Io;
+
+namespace {
+
+struct HeaderRead final : base::Parked {
+  explicit HeaderRead(tls::Stream& s) noexcept
+      : Parked([](Parked& self) { return static_cast<HeaderRead&>(self).await_ready(); }),
+        stream(s) {}
+  bool await_ready() {
+    for (;;) {
+      const auto bytes = stream.unread();
+      parse = http::parse_proxy_header({bytes.data(), bytes.size()});
+      if (parse.status != ProxyHeaderParse::Status::need_more) return true;
+      const Io got = stream.fill();
+      if (got == Io::again) return false;
+      if (got != Io::ok) return true;
+    }
+  }
+  void await_suspend(std::coroutine_handle<> handle) {
+    waiting = handle;
+    stream.reading.park(*this);
+  }
+  void await_resume() const noexcept {}
+  tls::Stream& stream;
+  ProxyHeaderParse parse;
+};
+
+/// Where the client connected to. Zeroes if nobody can say: the client is still worth naming.
+ip::tcp::endpoint destination_of(const ClientFacts& facts) {
+  if (facts.destination) return *facts.destination;
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+  const bool known =
+      facts.socket != nullptr &&
+      ::getsockname(facts.socket->fd(), reinterpret_cast<sockaddr*>(&storage), &size) == 0 &&
+      storage.ss_family != AF_UNIX;
+  if (known) return internet_endpoint(storage);
+  if (facts.address.is_v6()) return {ip::address_v6::any(), 0};
+  return {ip::address_v4::any(), 0};
+}
+
+}  // namespace
+
+base::Task<ProxyHeaderParse> read_introduction(tls::Stream& stream) {
+  HeaderRead read(stream);
+  co_await read;
+  if (read.parse.status == ProxyHeaderParse::Status::complete) {
+    stream.consume(read.parse.header.size);
+  }
+  co_return read.parse;
+}
+
+void take_introduction(const ProxyHeader& header, ClientFacts& facts) {
+  facts.unnamed = header.speaker == ProxyHeader::Speaker::unnamed;
+  if (header.speaker != ProxyHeader::Speaker::client) return;
+  const auto& [source, destination] = header.addresses;
+  facts.address = source.address();
+  facts.port = source.port();
+  facts.text = facts.address.to_string();
+  facts.unix_socket = false;
+  facts.destination = destination;
+}
+
+const char* missing_introduction(tls::Stream& stream) {
+  if (stream.failed()) {
+    const bool late = stream.error_kind() == base::ErrorKind::timeout;
+    return late ? "it did not come within timeouts.handshake" : nullptr;
+  }
+  return stream.unread_size() == 0 ? nullptr : "the connection ended inside it";
+}
+
+void log_refused_introduction(const ClientFacts& peer, const char* problem,
+                              base::Monotonic::time_point now) {
+  static std::atomic<int64_t> last_logged{0};
+  const int64_t second = now.time_since_epoch() / std::chrono::seconds(1);
+  if (last_logged.exchange(second, std::memory_order_relaxed) == second) return;
+  base::log::warn(
+      "closed a connection of {}: PROXY header: {}; with server.proxy_protocol every connection of "
+      "trusted_proxies and of Unix sockets must begin with one",
+      peer.unix_socket ? "a Unix socket" : peer.text, problem);
+}
+
+http::ProxyHeaderText introduce(config::ProxyProtocol version, const ClientFacts& facts) {
+  if (facts.unix_socket) return http::write_proxy_header(version, std::nullopt);
+  return http::write_proxy_header(
+      version, http::ProxyAddresses{{facts.address, facts.port}, destination_of(facts)});
+}
+
+}  // namespace gatehouse::proxy
