@@ -67,6 +67,8 @@ class Exchange final : public http::ServerStream::Watcher {
         begun_(worker.reactor().now()),
         trusted_(believes_fields(policy_->snapshot->server, facts)) {
     worker_.metrics().add(Metric::requests_active);
+    // Before the field is appended to.
+    if (trusted_) client_text_ = forwarded_client(policy_->snapshot->server, stream.request());
     stream_.watch(this);
   }
   ~Exchange() {
@@ -86,6 +88,7 @@ class Exchange final : public http::ServerStream::Watcher {
   void refuse(uint16_t status, const char* reason);
   bool admitted(const SiteRules& site);
   bool answered_locally();
+  bool came_encrypted();
   bool redirected_to_https(const SiteRules& site);
   bool answered_by_route(const Decision& decision);
   const Endpoint* choose(const Upstream& upstream);
@@ -109,6 +112,7 @@ class Exchange final : public http::ServerStream::Watcher {
   const Endpoint* endpoint_ = nullptr;
   Pool::Lease client_;
   std::optional<Error> error_;
+  std::string client_text_;  // as a trusted proxy said; empty: it is the connection's
   const char* reason_ = nullptr;
   ReplayBody body_{stream_};
   uint64_t tried_ = 0;
@@ -194,9 +198,15 @@ bool Exchange::admitted(const SiteRules& site) {
   return false;
 }
 
+/// A proxy in front of us took TLS off: a redirect would come back the same way, for ever.
+bool Exchange::came_encrypted() {
+  const auto* proto = trusted_ ? stream_.request().find(http::FieldId::x_forwarded_proto) : nullptr;
+  return proto != nullptr && http::equal_ignoring_case(proto->value, "https");
+}
+
 bool Exchange::redirected_to_https(const SiteRules& site) {
   const auto& settings = *site.settings;
-  if (facts_.encrypted || !settings.redirect_http) return false;
+  if (facts_.encrypted || !settings.redirect_http || came_encrypted()) return false;
   if (settings.certificates == config::CertificateMode::off || policy_->https_port == 0) {
     return false;
   }
@@ -485,6 +495,7 @@ void Exchange::record() {
   if (family > 0) metrics.record_duration(static_cast<uint64_t>(duration.count()));
   if (!worker_.access_log().enabled()) return;
   AccessRecord record = make_record(worker_, facts_, stream_.request());
+  if (!client_text_.empty()) record.client = client_text_;
   if (endpoint_ != nullptr) record.upstream = endpoint_->settings->text;
   if (gone_) {
     record.error = "the client went away";

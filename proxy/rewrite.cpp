@@ -33,9 +33,17 @@ std::string_view via(Version version) {
   return {};
 }
 
-bool is_forwarding(FieldId id) {
-  return id == FieldId::x_forwarded_for || id == FieldId::x_forwarded_proto ||
-         id == FieldId::x_forwarded_host || id == FieldId::forwarded;
+/// Forwarded and everything that begins with X-Forwarded-: origins also act on -Port, -Server,
+/// -Prefix and others. Those that take '_' for '-' (CGI, WSGI) would act on that spelling too.
+bool is_forwarding(const Field& field) {
+  constexpr std::string_view begin = "x-forwarded-";
+  if (field.id == FieldId::forwarded) return true;
+  if (field.name.size() <= begin.size()) return false;
+  for (size_t i = 0; i < begin.size(); ++i) {
+    const char c = field.name[i] == '_' ? '-' : http::characters::lower(field.name[i]);
+    if (c != begin[i]) return false;
+  }
+  return true;
 }
 
 void skip_named(Fields& fields, std::string_view name) {
@@ -153,7 +161,7 @@ void rewrite_request(http::RequestHead& head, const Downstream& downstream,
     append_forwarding(head, downstream);
   } else {
     for (Field& field : head.fields) {
-      if (is_forwarding(field.id)) field.skip = true;
+      if (is_forwarding(field)) field.skip = true;
     }
     head.add_view("X-Forwarded-For", downstream.address);
   }

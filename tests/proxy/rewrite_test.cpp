@@ -91,6 +91,24 @@ TEST_CASE("a client that is not trusted cannot say who it is") {
   CHECK(sent(head, "Via") == Values{"1.0 other", "1.1 gatehouse"});
 }
 
+TEST_CASE("no field that begins with X-Forwarded- passes from a client that is not trusted") {
+  const std::vector<std::pair<std::string_view, std::string_view>> fields = {
+      {"X-Forwarded-Port", "443"},    {"x-forwarded-PREFIX", "/admin"},
+      {"X-Forwarded-Server", "a"},    {"X_Forwarded_For", "10.0.0.1"},
+      {"X-Forwarded_Proto", "https"}, {"X-Forwarded", "kept"},
+      {"X-Forwarded-", "kept"},       {"X-Forwardee-For", "kept"}};
+  auto head = request(fields);
+  proxy::rewrite_request(head, plain, {});
+  for (const auto& [name, value] : fields) {
+    CAPTURE(name);
+    CHECK(sent(head, name).size() == (value == "kept" ? 1 : 0));
+  }
+  auto believed = request(fields);
+  proxy::rewrite_request(believed, trusted, {});
+  for (const auto& [name, value] : fields)
+    CHECK(sent(believed, name) == Values{std::string(value)});
+}
+
 TEST_CASE("a trusted proxy is believed and appended to") {
   auto head = request({{"X-Forwarded-For", "10.0.0.1"},
                        {"x-forwarded-for", "10.0.0.2, 10.0.0.3"},
