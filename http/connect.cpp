@@ -175,7 +175,8 @@ Connection make_connection(base::Reactor& reactor, base::MetricShard& metrics, c
 base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::MetricShard& metrics,
                                              const Origin& origin, ResolvedAddresses& resolved,
                                              config::Duration timeout,
-                                             const ClientConnection::Settings& settings) {
+                                             const ClientConnection::Settings& settings,
+                                             std::string_view preamble) {
   Deadline deadline;
   reactor.arm(deadline, timeout);
   const auto unresolved = co_await resolve(reactor, origin, resolved, deadline);
@@ -189,6 +190,9 @@ base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::Metri
     auto& stream = connection->stream();
     deadline.stream = &stream;
     problem = co_await connect_one(address, stream);
+    if (problem == 0 && !preamble.empty() && stream.write({&preamble, 1}) == tls::Io::failed) {
+      problem = ECONNRESET;
+    }
     if (problem == 0 && origin.tls != nullptr) {
       bool shaken = stream.start_client(*origin.tls, origin.tls_name, origin.verify);
       if (shaken) {

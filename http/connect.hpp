@@ -26,6 +26,7 @@ struct Origin {
   tls::ContextPtr tls;   // null: plain
   std::string tls_name;  // sent as SNI and verified
   bool verify = true;
+  config::ProxyProtocol proxy_protocol = config::ProxyProtocol::off;
   bool http2 = false;  // over TLS by ALPN, over plain with prior knowledge
 
   /// One connection carries many requests.
@@ -46,10 +47,11 @@ struct ResolvedAddresses {
 };
 
 /// Tries each address in turn. Errors are the upstream's, safe to retry elsewhere: no byte of a
-/// request was sent. `origin` and `resolved` outlive the task.
+/// request was sent. `preamble` is sent ahead of everything, TLS included. `origin`, `resolved` and
+/// the preamble outlive the task.
 base::Task<base::Result<std::unique_ptr<ClientConnection>>> connect(
     base::Reactor& reactor, base::MetricShard& metrics, const Origin& origin,
     ResolvedAddresses& resolved, config::Duration timeout,
-    const ClientConnection::Settings& settings);
+    const ClientConnection::Settings& settings, std::string_view preamble = {});
 
 }  // namespace gatehouse::http

@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "proxy/error_page.hpp"
+#include "proxy/introduction.hpp"
 #include "proxy/relay.hpp"
 #include "proxy/rewrite.hpp"
 #include "proxy/trust.hpp"
@@ -92,6 +93,7 @@ class Exchange final : public http::ServerStream::Watcher {
   bool redirected_to_https(const SiteRules& site);
   bool answered_by_route(const Decision& decision);
   const Endpoint* choose(const Upstream& upstream);
+  const void* owner_on(const Endpoint& endpoint) const;
   base::Task<bool> connect(const Endpoint& endpoint);
   base::Task<Next> attempt(const Upstream& upstream, const Endpoint& endpoint);
   base::Task<void> respond(Relay& relay);
@@ -298,7 +300,8 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
   const InFlight in_flight(*endpoint.state);
   endpoint_ = &endpoint;
   error_.reset();
-  if (!fresh_only_) client_ = worker_.pool().acquire(endpoint.id, policy_->client);
+  const void* owner = owner_on(endpoint);
+  if (!fresh_only_) client_ = worker_.pool().acquire(endpoint.id, policy_->client, owner);
   if (!client_) {
     auto connecting = connect(endpoint);
     const bool connected = co_await connecting;
@@ -346,9 +349,18 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
   co_return Next::done;
 }
 
+/// A connection that begins with a PROXY header speaks for one client's connection and is used
+/// again only for that, as HAProxy does: its origin takes every request on it for that client's.
+const void* Exchange::owner_on(const Endpoint& endpoint) const {
+  return endpoint.origin.proxy_protocol == config::ProxyProtocol::off ? nullptr : &facts_;
+}
+
 base::Task<bool> Exchange::connect(const Endpoint& endpoint) {
-  auto opening =
-      worker_.pool().open(endpoint, policy_->snapshot->timeouts.upstream_connect, policy_->client);
+  http::ProxyHeaderText introduction;
+  const void* owner = owner_on(endpoint);
+  if (owner != nullptr) introduction = introduce(endpoint.origin.proxy_protocol, facts_);
+  auto opening = worker_.pool().open(endpoint, policy_->snapshot->timeouts.upstream_connect,
+                                     policy_->client, {owner, introduction.view()});
   auto opened = co_await opening;
   if (!opened) {
     error_ = opened.error();

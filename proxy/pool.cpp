@@ -23,6 +23,7 @@ struct Pool::Entry final : ClientConnection::Keeper {
   size_t index = 0;  // among its endpoint's
   bool listed = false;
   bool counted = false;  // as idle
+  const void* owner = nullptr;
   std::unique_ptr<ClientConnection> connection;
 };
 
@@ -39,28 +40,32 @@ Pool::~Pool() {
   clear();
 }
 
-Pool::Lease Pool::acquire(size_t endpoint_id, const ClientConnection::Settings& settings) {
+Pool::Lease Pool::acquire(size_t endpoint_id, const ClientConnection::Settings& settings,
+                          const void* owner) {
   auto& available = at(endpoint_id).available;
-  while (!available.empty()) {
-    Entry& entry = *available.back();
+  for (;;) {
+    const auto newest = std::find_if(available.rbegin(), available.rend(),
+                                     [&](const Entry* each) { return each->owner == owner; });
+    if (newest == available.rend()) return {};
+    Entry& entry = **newest;
     ClientStream* const stream = entry.connection->begin(settings);
     settle(entry);
     if (stream != nullptr) return Lease(entry, *stream);
   }
-  return {};
 }
 
 base::Task<base::Result<Pool::Lease>> Pool::open(const Endpoint& endpoint, config::Duration timeout,
-                                                 const ClientConnection::Settings& settings) {
+                                                 const ClientConnection::Settings& settings,
+                                                 Owner owner) {
   auto& kept = at(endpoint.id);
-  if (kept.connecting) {
+  if (kept.connecting && owner.id == nullptr) {
     auto joining = join(endpoint, settings);
     auto joined = co_await joining;
     if (!joined || *joined) co_return std::move(joined);
   }
-  const bool shared = endpoint.origin.multiplexed() && !kept.connecting;
+  const bool shared = endpoint.origin.multiplexed() && owner.id == nullptr && !kept.connecting;
   if (shared) kept.connecting = true;
-  auto connecting = connect(endpoint, timeout, settings);
+  auto connecting = connect(endpoint, timeout, settings, owner);
   auto connected = co_await connecting;
   if (!shared) co_return std::move(connected);
   kept.connecting = false;
@@ -89,9 +94,10 @@ base::Task<base::Result<Pool::Lease>> Pool::join(const Endpoint& endpoint,
 
 base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
                                                     config::Duration timeout,
-                                                    const ClientConnection::Settings& settings) {
+                                                    const ClientConnection::Settings& settings,
+                                                    Owner owner) {
   auto connecting = http::connect(reactor_, metrics_, endpoint.origin, at(endpoint.id).resolved,
-                                  timeout, settings);
+                                  timeout, settings, owner.introduction);
   auto connected = co_await connecting;
   metrics_.add(Metric::upstream_connects);
   if (!connected) {
@@ -99,6 +105,8 @@ base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
     co_return connected.error();
   }
   Entry& entry = add(endpoint.id, std::move(*connected));
+  entry.owner = owner.id;
+  if (owner.id != nullptr) has_owned_ = true;
   ClientStream* const stream = entry.connection->begin(settings);
   ASSERT(stream != nullptr);  // it is new
   settle(entry);
@@ -158,6 +166,16 @@ void Pool::discard(Entry& entry) {
   std::swap(entries[entry.index], entries.back());
   entries[entry.index]->index = entry.index;
   entries.pop_back();
+}
+
+void Pool::forget(const void* owner) {
+  if (!has_owned_) return;
+  for (auto& kept : kept_) {
+    if (kept == nullptr) continue;
+    for (size_t i = kept->entries.size(); i > 0; --i) {
+      if (kept->entries[i - 1]->owner == owner) discard(*kept->entries[i - 1]);
+    }
+  }
 }
 
 void Pool::clear() {

@@ -55,13 +55,24 @@ class Pool {
   Pool(base::Reactor& reactor, base::MetricShard& metrics);
   ~Pool();
 
+  /// Who alone may use a connection, because a PROXY header at its start names them.
+  struct Owner {
+    const void* id = nullptr;  // null: it may serve any client
+    std::string_view introduction;  // the header; outlives the opening
+  };
+
   /// A stream on a connection that is there, the newest first: it is the least likely to have been
-  /// closed by the other side while idle. `settings` hold from now on. Empty: there is none.
-  Lease acquire(size_t endpoint_id, const http::ClientConnection::Settings& settings);
+  /// closed by the other side while idle. `settings` hold from now on. `owner`: only on one that
+  /// was opened for it. Empty: there is none.
+  Lease acquire(size_t endpoint_id, const http::ClientConnection::Settings& settings,
+                const void* owner = nullptr);
   /// A stream on a new connection. Requests to an endpoint whose connections carry many wait for
   /// one that is being made rather than make another. `endpoint` outlives the task.
   base::Task<base::Result<Lease>> open(const Endpoint& endpoint, config::Duration timeout,
-                                       const http::ClientConnection::Settings& settings);
+                                       const http::ClientConnection::Settings& settings,
+                                       Owner owner);
+  /// Closes the connections of an owner that is going: nobody else may use them.
+  void forget(const void* owner);
   /// Closes everything idle (at stop).
   void clear();
 
@@ -77,7 +88,8 @@ class Pool {
 
   Kept& at(size_t endpoint_id);
   base::Task<base::Result<Lease>> connect(const Endpoint& endpoint, config::Duration timeout,
-                                          const http::ClientConnection::Settings& settings);
+                                          const http::ClientConnection::Settings& settings,
+                                          Owner owner);
   base::Task<base::Result<Lease>> join(const Endpoint& endpoint,
                                        const http::ClientConnection::Settings& settings);
   Entry& add(size_t endpoint_id, std::unique_ptr<http::ClientConnection> connection);
@@ -90,6 +102,7 @@ class Pool {
   base::Reactor& reactor_;
   base::MetricShard& metrics_;
   std::vector<std::unique_ptr<Kept>> kept_;
+  bool has_owned_ = false;  // some connection with an owner was kept
 };
 
 }  // namespace gatehouse::proxy

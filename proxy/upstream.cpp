@@ -15,6 +15,7 @@ http::Origin make_origin(const config::Upstream& group, const config::Endpoint& 
   origin.tls_name = group.tls.name.empty() ? endpoint.host : group.tls.name;
   origin.verify = group.tls.verify;
   origin.http2 = config::is_http2(group.protocol);
+  origin.proxy_protocol = group.proxy_protocol;
   return origin;
 }
 
@@ -26,6 +27,8 @@ std::string identity(const config::Upstream& group, const http::Origin& origin) 
     key += "\ntls " + group.tls.ca + ' ' + group.tls.certificate + ' ' + group.tls.key +
            (group.tls.verify ? " verified" : " unverified");
   }
+  if (origin.proxy_protocol == config::ProxyProtocol::v1) key += "\nPROXY v1";
+  if (origin.proxy_protocol == config::ProxyProtocol::v2) key += "\nPROXY v2";
   return key;
 }
 

@@ -95,6 +95,7 @@ bool Worker::admit_client(Connection& connection) {
 void Worker::remove(Connection& connection) {
   if (connection.counted_) limits_.leave_client(connection.client());
   limits_.leave();
+  pool_.forget(&connection.facts_);
   metrics_.add(Metric::connections_open, -1);
   connection.stream_.close();
   const size_t index = connection.index_;
