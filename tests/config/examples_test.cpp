@@ -37,8 +37,9 @@ TEST_CASE("every example is a configuration without mistakes") {
     REQUIRE(result.snapshot != nullptr);
     CHECK_FALSE(describe(*result.snapshot).empty());
   }
-  for (const auto* name : {"minimal.toml", "quickstart.toml", "saas-on-demand.toml",
-                           "static-certificate.toml", "load-balancing.toml"}) {
+  for (const auto* name :
+       {"minimal.toml", "quickstart.toml", "saas-on-demand.toml", "static-certificate.toml",
+        "load-balancing.toml", "behind-a-load-balancer.toml"}) {
     CHECK(seen.contains(name));
   }
 }
