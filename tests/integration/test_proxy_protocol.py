@@ -598,6 +598,33 @@ proxy_protocol = "{version}"
         assert client.get().text() == f"{own[0]} {own[1]} {server[0]} {server[1]}"
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_clients_at_the_same_time_are_not_mixed_up(gatehouse, config, authority, tmp_path,
+                                                   run_beside, encrypted):
+    chain, key = authority.issue(["app.internal"])
+    (tmp_path / "app.pem").write_text(chain + key)
+    plain, secure = free_port(), free_port()
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, plain=plain,
+                                                      encrypted=secure))
+    run_beside("nginx", ["nginx", "-c", str(tmp_path / "nginx.conf")], plain)
+    more = 'protocol = "https"\ntls = { verify = false }' if encrypted else ""
+    gatehouse(config.site("app").replace("workers = 2", "workers = 1") + f'''
+[upstream.app]
+servers = ["127.0.0.1:{secure if encrypted else plain}"]
+proxy_protocol = "v2"
+{more}
+''')
+    clients = [Client(config.http, source=f"127.0.0.{5 + i}") for i in range(24)]
+    for _ in range(15):
+        for client in clients:
+            client.send(request())
+        for client in clients:
+            own = client.sock.getsockname()
+            assert client.response().text() == f"{own[0]} {own[1]} 127.0.0.1 {config.http}"
+    for client in clients:
+        client.close()
+
+
 HAPROXY = """global
   maxconn 100
 defaults
