@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <cstring>
 
 #include "http/head_scratch.hpp"
 #include "http/websocket.hpp"
@@ -183,6 +184,7 @@ Poll Http1Client::take_head(size_t length) {
 Poll Http1Client::begin_response(size_t length) {
   timer_.disarm();
   head_awaited_ = false;
+  head_view_ = {stream_.unread().data(), length};
   stream_.consume(length);
   if (response_->status < 200) {
     if (response_->status == 101) return begin_tunnel();
@@ -245,6 +247,7 @@ Poll Http1Client::poll_body() {
         return taken;
       }
     }
+    keep_head();
     const Io got = stream_.fill();
     if (got == Io::ok) continue;
     if (got == Io::again) return Poll::pending;
@@ -261,7 +264,18 @@ Poll Http1Client::poll_body() {
   }
 }
 
+// The body's first bytes are looked for before the head is passed on: reading them must not write
+// over it.
+void Http1Client::keep_head() {
+  if (head_view_.empty() || !stream_.readable) return;
+  head_bytes_ = base::Block::take(head_view_.size());
+  std::memcpy(head_bytes_.data(), head_view_.data(), head_view_.size());
+  response_->move(head_view_, head_bytes_.data());
+  head_view_ = {};
+}
+
 void Http1Client::park_body(base::Parked& operation) {
+  head_view_ = {};
   if (!tunnel_) reactor_.arm(timer_, settings_.body_timeout);
   stream_.reading.park(operation);
 }
@@ -332,6 +346,8 @@ void Http1Client::end(ClientStream&) {
   }
   state_ = State::resting;
   response_.reset();
+  head_view_ = {};
+  head_bytes_.release();
   chunks_.reset();
   stream_.observe(this);
   reactor_.arm(timer_, idle_limit_);

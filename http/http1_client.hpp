@@ -53,6 +53,7 @@ class Http1Client final : public ClientConnection,
   void write_upgrade(const RequestHead& head, std::string_view host, HeadBuffer& out);
   Poll tunnel_drained(tls::Io flushed);
   Poll take_head(size_t length);
+  void keep_head();
   Poll begin_response(size_t length);
   Poll begin_tunnel();
   Poll take_body(std::span<char> bytes);
@@ -65,6 +66,8 @@ class Http1Client final : public ClientConnection,
 
   HeadScanner scanner_;
   base::Recycled<ResponseHead> response_;
+  std::string_view head_view_;  // where the head lies in the stream's bytes; empty: not any more
+  base::Block head_bytes_;
   base::Recycled<ChunkDecoder> chunks_;
   uint64_t body_remaining_ = 0;
   config::Duration idle_limit_;

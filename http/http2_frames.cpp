@@ -45,6 +45,14 @@ struct Http2Callbacks {
 
   static int begin_frame(nghttp2_session*, const nghttp2_frame_hd* header, void* user) {
     Http2Session& self = of(user);
+    // nghttp2 leaves these two through (RFC 9113 sections 4.2 and 6.3).
+    if (header->type == NGHTTP2_CONTINUATION && header->length > Http2Session::frame_bytes_max) {
+      self.terminate(Http2Error::frame_size_error);
+    }
+    if (header->type == NGHTTP2_PRIORITY && header->stream_id == 0) {
+      self.terminate(Http2Error::protocol_error);
+    }
+    if (header->type == NGHTTP2_SETTINGS) self.largest_window_ = largest_window(self);
     switch (header->type) {
       case NGHTTP2_DATA:
         if (header->length > 0) {
@@ -118,11 +126,16 @@ struct Http2Callbacks {
           open->receive_end();
         break;
       case NGHTTP2_SETTINGS:
-        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) self.on_settings();
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) take_settings(self, frame->settings);
         break;
       case NGHTTP2_PING:
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) self.on_pong();
         break;
+      case NGHTTP2_PRIORITY_UPDATE: {
+        const auto* update = static_cast<const nghttp2_ext_priority_update*>(frame->ext.payload);
+        if (update->stream_id == 0) self.terminate(Http2Error::protocol_error);
+        break;
+      }
       case NGHTTP2_GOAWAY:
         self.on_goaway();
         break;
@@ -130,6 +143,28 @@ struct Http2Callbacks {
         break;
     }
     return 0;
+  }
+
+  static int64_t largest_window(const Http2Session& self) {
+    int64_t largest = 0;
+    for (Http2Stream* each = self.first_; each != nullptr; each = each->next_) {
+      const int32_t window =
+          nghttp2_session_get_stream_remote_window_size(self.session_, each->id_);
+      largest = std::max<int64_t>(largest, window);
+    }
+    return largest;
+  }
+
+  /// nghttp2 resets a stream whose window a new initial size would push too far; it is the whole
+  /// connection's error (RFC 9113 section 6.9.2).
+  static void take_settings(Http2Session& self, const nghttp2_settings& settings) {
+    for (size_t i = 0; i < settings.niv; ++i) {
+      if (settings.iv[i].settings_id != NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE) continue;
+      const int64_t change = int64_t{settings.iv[i].value} - self.peer_window_bytes_;
+      self.peer_window_bytes_ = settings.iv[i].value;
+      if (self.largest_window_ + change > INT32_MAX) self.terminate(Http2Error::flow_control_error);
+    }
+    self.on_settings();
   }
 
   static int data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* bytes, size_t size,

@@ -46,7 +46,8 @@ void Http2ServerStream::take_head(FieldSection& section, bool last) {
   head.target = section.path;
   head.scheme = section.scheme;
   head.authority = section.authority;
-  request_complete_ = last;
+  head.protocol = section.protocol;
+  request_complete_ = last || !head.protocol.empty();  // a tunnel's bytes come once it is granted
   if (section.too_large) {
     refusal_ = Refusal{431, "the head is too large"};
     return;
@@ -67,12 +68,19 @@ void Http2ServerStream::on_progress() {
 void Http2ServerStream::begin() {
   if (closed()) return end_early();
   if (!request_) return;
+  // Exchanges of streams that the client has reset may take a moment to end: they count.
+  if (server_.working_ >= server_.session_settings().streams_max) {
+    session_.metrics().add(Metric::http2_streams_refused);
+    reset(Http2Error::refused_stream);
+    return end_early();
+  }
   begun_ = true;
   if (refusal_ && refusal_->status == 0) {
     reset(Http2Error::protocol_error);
     session_.metrics().add(Metric::requests_refused);
     return end_early();
   }
+  ++server_.working_;
   server_.handler_.on_request(*this);
 }
 
@@ -91,7 +99,7 @@ Poll Http2ServerStream::poll_body() {
   read_timer_.disarm();
   body_bytes_ += chunk_.bytes.size();
   const uint64_t most = server_.settings().body_bytes_max;
-  if (most != 0 && body_bytes_ > most) {
+  if (most != 0 && body_bytes_ > most && !tunnel_) {
     return body_failed(ErrorKind::limit, "the body is larger than limits.request_body");
   }
   request_complete_ = chunk_.last;
@@ -99,7 +107,7 @@ Poll Http2ServerStream::poll_body() {
 }
 
 void Http2ServerStream::park_body(base::Parked& operation) {
-  session_.reactor().arm(read_timer_, server_.settings().body_timeout);
+  if (!tunnel_) session_.reactor().arm(read_timer_, server_.settings().body_timeout);
   receiving_.park(operation);
 }
 
@@ -128,6 +136,7 @@ void Http2ServerStream::write_interim(const ResponseHead& head) {
 
 void Http2ServerStream::write_head(const ResponseHead& head, const BodyChunk& first) {
   if (closed() || failed()) return;
+  if (head.status == 101) return begin_tunnel(head, first);
   const std::array<char, 3> status = status_text(head.status);
   FieldList& list = FieldList::begin();
   list.add(":status", {status.data(), status.size()});
@@ -139,6 +148,20 @@ void Http2ServerStream::write_head(const ResponseHead& head, const BodyChunk& fi
   } else {
     out_ended_ = out_framed_ = true;
   }
+}
+
+// RFC 8441 section 5: a success takes the place of 101, and of its proof that the key was read.
+void Http2ServerStream::begin_tunnel(const ResponseHead& head, const BodyChunk& first) {
+  tunnel_ = true;
+  request_complete_ = false;
+  FieldList& list = FieldList::begin();
+  list.add(":status", "200");
+  for (const Field& field : head.fields) {
+    const bool proof = equal_ignoring_case(field.name, "sec-websocket-accept");
+    if (!field.skip && !proof) list.add(field.name, field.value);
+  }
+  session_.respond(*this, list, true);
+  write(first);
 }
 
 Poll Http2ServerStream::poll_drained() {
@@ -160,6 +183,8 @@ void Http2ServerStream::park_drained(base::Parked& operation) {
 
 void Http2ServerStream::abort() {
   reset(Http2Error::internal_error);
+  fail(ErrorKind::cancelled, "the stream was reset");
+  Http2Stream::on_progress();
 }
 
 base::Error Http2ServerStream::error() const {
@@ -188,12 +213,12 @@ Http2Server::Http2Server(tls::Stream& stream, base::Reactor& reactor, base::Metr
 }
 
 Http2Stream* Http2Server::on_open(int32_t id) {
-  // Streams that the client has reset count for as long as their exchanges take to end.
-  if (streams() >= Http2Session::settings().streams_max) return nullptr;
+  if (streams() >= 2 * session_settings().streams_max) return nullptr;
   return new Http2ServerStream(*this, id);
 }
 
 void Http2Server::finish(Http2ServerStream& stream) {
+  --working_;
   if (!stream.closed()) {
     if (!stream.out_framed_) {
       stream.reset(Http2Error::internal_error);

@@ -53,6 +53,7 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
   void take_head(FieldSection& section, bool last);
   Poll body_failed(base::ErrorKind kind, const char* text);
   void begin();
+  void begin_tunnel(const ResponseHead& head, const BodyChunk& first);
   void end_early();
 
   Http2Server& server_;
@@ -67,6 +68,7 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
   uint64_t body_bytes_ = 0;
   uint64_t sent_mark_ = 0;
   bool begun_ = false;
+  bool tunnel_ = false;
 };
 
 class Http2Server final : public Http2Session {
@@ -107,6 +109,7 @@ class Http2Server final : public Http2Session {
   void change(const Settings& settings);
 
   const Settings& settings() const { return settings_; }
+  const Http2Session::Settings& session_settings() const { return Http2Session::settings(); }
 
  private:
   friend class Http2ServerStream;
@@ -124,6 +127,7 @@ class Http2Server final : public Http2Session {
   Handler& handler_;
   Settings settings_;
   IdleTimer idle_timer_;
+  uint32_t working_ = 0;  // requests that were handed on and not given back
   bool draining_ = false;
   bool goaway_sent_ = false;
 };

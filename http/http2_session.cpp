@@ -83,17 +83,19 @@ Http2Session::~Http2Session() {
 
 void Http2Session::start() {
   const uint32_t header_bytes = static_cast<uint32_t>(settings_.head.bytes_max);
-  const std::array<nghttp2_settings_entry, 4> server = {
+  const std::array<nghttp2_settings_entry, 5> server = {
       {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings_.streams_max},
        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window_bytes},
        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, header_bytes},
-       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}}};
+       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+       {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1}}};
   const std::array<nghttp2_settings_entry, 4> client = {
       {{NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window_bytes},
        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, header_bytes},
        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}}};
-  const auto& entries = role_ == Role::server ? server : client;
+  const std::span<const nghttp2_settings_entry> entries =
+      role_ == Role::server ? std::span<const nghttp2_settings_entry>(server) : client;
   nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, entries.data(), entries.size());
   nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, window_bytes);
   stream_.reading.park(reading_);

@@ -32,6 +32,8 @@ enum class Http2Error : uint32_t {
   no_error = 0,
   protocol_error = 1,
   internal_error = 2,
+  flow_control_error = 3,
+  frame_size_error = 6,
   refused_stream = 7,
   cancel = 8,
   enhance_your_calm = 11,
@@ -49,6 +51,7 @@ class Http2Session : private base::Deferred {
   /// What a peer may send before we say that we have read it: of one body, and of all together.
   static constexpr int32_t stream_window_bytes = 64 * 1024;
   static constexpr int32_t window_bytes = 1024 * 1024;
+  static constexpr size_t frame_bytes_max = 16 * 1024;  // RFC 9113 section 4.2: what we announce
   /// A peer that takes less than this in a stall_timeout, while bytes wait, is too slow.
   static constexpr uint64_t write_progress_bytes_min = 4096;
   /// What a field section may grow to, as a multiple of its limit, before decoding it ends.
@@ -184,7 +187,9 @@ class Http2Session : private base::Deferred {
   Http2Stream* section_stream_ = nullptr;
   Allowance control_, resets_;
   uint64_t sent_mark_ = 0;
-  bool busy_ = false;  // in a call of nghttp2's
+  int64_t peer_window_bytes_ = 65'535;  // what a new stream of ours begins with
+  int64_t largest_window_ = 0;          // of our streams, before the SETTINGS being received
+  bool busy_ = false;                   // in a call of nghttp2's
   bool delivering_ = false;
   bool held_ = false;
   bool terminated_ = false;

@@ -92,6 +92,20 @@ const Field* find_in(const Fields& fields, FieldId id) {
   return nullptr;
 }
 
+/// A view into `from` looks into its copy at `to`; any other stays as it is.
+void follow(std::string_view& view, std::string_view from, const char* to) {
+  const size_t offset =
+      reinterpret_cast<uintptr_t>(view.data()) - reinterpret_cast<uintptr_t>(from.data());
+  if (offset < from.size()) view = {to + offset, view.size()};
+}
+
+void follow(Fields& fields, std::string_view from, const char* to) {
+  for (Field& field : fields) {
+    follow(field.name, from, to);
+    follow(field.value, from, to);
+  }
+}
+
 }  // namespace
 
 FieldId field_id(std::string_view name) {
@@ -139,19 +153,14 @@ const Field* ResponseHead::find(FieldId id) const {
 }
 
 void RequestHead::move(std::string_view from, const char* to) {
-  const auto follow = [from, to](std::string_view& view) {
-    const size_t offset =
-        reinterpret_cast<uintptr_t>(view.data()) - reinterpret_cast<uintptr_t>(from.data());
-    if (offset < from.size()) view = {to + offset, view.size()};
-  };
-  follow(method_text);
-  follow(target);
-  follow(scheme);
-  follow(authority);
-  for (Field& field : fields) {
-    follow(field.name);
-    follow(field.value);
-  }
+  for (auto* view : {&method_text, &target, &scheme, &authority, &protocol})
+    follow(*view, from, to);
+  follow(fields, from, to);
+}
+
+void ResponseHead::move(std::string_view from, const char* to) {
+  follow(reason, from, to);
+  follow(fields, from, to);
 }
 
 // Member by member: assigning a fresh head would give the vectors' memory away.

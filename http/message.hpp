@@ -148,6 +148,8 @@ struct ResponseHead {
     fields.push_back(Field{name, value, FieldId::other, false});
   }
   const Field* find(FieldId id) const;
+  /// Like a request's.
+  void move(std::string_view from, const char* to);
   void clear();
 };
 

@@ -346,6 +346,22 @@ void join_cookies(RequestHead& head) {
   head.fields.push_back(Field{"cookie", head.owned.keep(std::move(cookie)), FieldId::cookie});
 }
 
+/// RFC 8441: a CONNECT with a protocol asks for a tunnel, as a GET with Upgrade does in HTTP/1.1.
+/// The handshake's key has no meaning here: HTTP/1.1 origins are given one of ours.
+std::optional<Refusal> check_extended_connect(RequestHead& head, bool ended) {
+  if (head.protocol.empty()) return refuse(405, "CONNECT is not served");
+  if (!equal_ignoring_case(head.protocol, websocket_protocol)) {
+    return refuse(501, "CONNECT with an unknown protocol");
+  }
+  if (ended) return refuse(400, "a tunnel whose client has nothing to say");
+  head.method = Method::get;
+  head.method_text = "GET";
+  for (Field& field : head.fields) {
+    if (equal_ignoring_case(field.name, "sec-websocket-key")) field.skip = true;
+  }
+  return std::nullopt;
+}
+
 std::optional<Refusal> check_http2_target(RequestHead& head) {
   if (head.scheme != "http" && head.scheme != "https") return refuse(400, "an unknown scheme");
   if (!characters::all(characters::target, head.target)) {
@@ -400,7 +416,9 @@ std::optional<Refusal> check_request(RequestHead& head) {
 
 std::optional<Refusal> check_http2_request(RequestHead& head, bool ended) {
   head.method = method_of(head.method_text);
-  if (head.method == Method::connect) return refuse(405, "CONNECT is not served");
+  if (head.method == Method::connect) {
+    if (auto refusal = check_extended_connect(head, ended)) return refusal;
+  }
   if (head.method == Method::trace) return refuse(405, "TRACE is not served");
   if (auto refusal = check_http2_target(head)) return refusal;
   Http2Findings found;
@@ -411,7 +429,7 @@ std::optional<Refusal> check_http2_request(RequestHead& head, bool ended) {
     if (!length) return refuse(malformed, "Content-Length is malformed");
     head.content_length = *length;
   }
-  if (!ended) {
+  if (!ended && head.protocol.empty()) {
     head.framing = found.content_length != nullptr ? Framing::length : Framing::chunked;
   }
   if (found.cookies > 1) join_cookies(head);

@@ -29,7 +29,7 @@ std::optional<Refusal> check_request(RequestHead& head);
 /// The same for an HTTP/2 request head, whose names, values and pseudo-fields nghttp2 has found
 /// valid (RFC 9113 section 8.3): method_text, target, scheme, authority and fields are filled.
 /// `ended`: there is no body. Status 0: malformed, to be answered with a stream error. Cookie
-/// fields become one (section 8.2.3).
+/// fields become one (section 8.2.3); an extended CONNECT becomes a GET with a `protocol`.
 std::optional<Refusal> check_http2_request(RequestHead& head, bool ended);
 
 /// The same for an HTTP/2 response head. `ended`: there is no body.

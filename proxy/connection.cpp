@@ -319,7 +319,7 @@ void Connection::on_hang_up() {
 // --- requests
 
 base::Task<bool> Connection::speaks_http2() {
-  if (encrypted_) co_return stream_.http2();
+  if (facts_.encrypted) co_return stream_.http2();
   const auto& snapshot = *worker_.policy()->snapshot;
   if (!snapshot.server.h2c) co_return false;
   worker_.reactor().arm(timer_, snapshot.timeouts.request_header);
@@ -381,7 +381,7 @@ void Connection::on_session_ended() {
 
 bool Connection::serves(std::string_view authority) {
   thread_local std::string host;
-  if (!encrypted_ || !http::host_name(authority, host)) return true;
+  if (!facts_.encrypted || !http::host_name(authority, host)) return true;
   return host == facts_.server_name || (!facts_.stand_in && certificate_->covers(host));
 }
 

@@ -57,7 +57,7 @@ class Pool {
 
   /// Who alone may use a connection, because a PROXY header at its start names them.
   struct Owner {
-    const void* id = nullptr;  // null: it may serve any client
+    const void* id = nullptr;       // null: it may serve any client
     std::string_view introduction;  // the header; outlives the opening
   };
 

@@ -78,8 +78,8 @@ void Stream::take_input(std::string_view bytes) {
 Io Stream::fill() {
   if (failed() || !is_open()) return Io::failed;
   if (ended_) return Io::eof;
-  kept_.trim();
   if (!readable) return Io::again;
+  kept_.trim();
   auto& w = window();
   if (w.owner != nullptr) w.owner->keep_input();
   if (encrypted()) return fill_encrypted();

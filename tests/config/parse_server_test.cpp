@@ -125,8 +125,7 @@ TEST_CASE("what later versions will know is refused as such") {
   const auto refused = [](const std::string& line) {
     return mistake("[server]\n" + line + "\n" + site);
   };
-  for (const auto* line :
-       {"storage = 'etcd:http://h1:2379/p'", "storage = 'redis://h:6379/0'"}) {
+  for (const auto* line : {"storage = 'etcd:http://h1:2379/p'", "storage = 'redis://h:6379/0'"}) {
     CHECK(refused(line).find("not supported in this version") != std::string::npos);
   }
 }

@@ -172,9 +172,9 @@ TEST_CASE("the PROXY protocol to an upstream has two versions") {
 }
 
 TEST_CASE("what later versions will know of an upstream is refused as such") {
-  for (const auto* line : {"balance = 'hash_header:X-Id'", "balance = 'cookie:srv'",
-                           "health = { path = '/healthz' }", "outlier = { failures = 5 }",
-                           "retry = { on = ['connect', '502'] }"}) {
+  for (const auto* line :
+       {"balance = 'hash_header:X-Id'", "balance = 'cookie:srv'", "health = { path = '/healthz' }",
+        "outlier = { failures = 5 }", "retry = { on = ['connect', '502'] }"}) {
     INFO(line);
     CHECK(
         mistake(shop + "servers = ['a:1']\n" + line + "\n").find("not supported in this version") !=

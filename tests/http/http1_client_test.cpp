@@ -381,7 +381,7 @@ TEST_CASE("a granted tunnel carries bytes both ways, and each end of them, split
     scene.stage.until([&] { return scene.ended; });
     CHECK(scene.log == "101 body=\x81\x02hi and more, late");
   }
-  CHECK_FALSE(scene.client->reusable());
+  CHECK_FALSE(scene.client->available());
 }
 
 TEST_CASE("the client's own key is sent and answered for") {
@@ -437,11 +437,7 @@ TEST_CASE("a connection that asked for a tunnel in vain takes no 101 afterwards"
   const std::string key = ask(scene);
   scene.pair.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
   scene.stage.until([&] { return scene.ended; });
-  struct Keeping final : Http1Client::Keeper {
-    void on_idle_lost(Http1Client&) override {}
-  } keeping;
-  scene.client->rest(keeping);
-  REQUIRE(scene.client->wake(settings()));
+  REQUIRE(scene.client->begin(settings()) != nullptr);
   scene.request.protocol = {};
   scene.ended = false;
   scene.log.clear();

@@ -172,10 +172,11 @@ TEST_CASE("versions below the policy's minimum are refused") {
   CHECK_FALSE(connect(*server_context(TlsVersion::tls12), tls11.get()).completed);
 }
 
-TEST_CASE("ALPN chooses http/1.1, and refuses a client that speaks something else only") {
+TEST_CASE("ALPN chooses h2, then http/1.1, and refuses a client that speaks something else only") {
   const auto client = test::plain_client();
   const auto server = server_context();
-  CHECK(connect(*server, client.get(), {"\x02h2\x08http/1.1"}).protocol == "http/1.1");
+  CHECK(connect(*server, client.get(), {"\x08http/1.1\x02h2"}).protocol == "h2");
+  CHECK(connect(*server, client.get(), {"\x08http/1.1"}).protocol == "http/1.1");
   CHECK(connect(*server, client.get(), {}).protocol.empty());
   const auto refused = connect(*server, client.get(), {"\x06spdy/1"});
   CHECK_FALSE(refused.completed);
