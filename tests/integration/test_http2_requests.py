@@ -22,7 +22,7 @@ from harness.http2_frames import (
     PREFACE, WINDOW_BYTES_MAX, Code, Setting, block, data, headers, literal_kept, priority_update,
     rst_stream, settings, window_update)
 from harness.limits import SLOW, within
-from harness.origin import answer
+from harness.origin import DeafListener, answer
 from harness.program import STOP_SECONDS_MAX
 from harness.wait import until
 
@@ -675,6 +675,22 @@ def test_a_client_that_goes_away_cancels_all_its_requests(proxy, origin, connect
     client.close()
     until(lambda: len(gone) == 5, "five closed upstream connections")
     until(lambda: proxy.metric("gatehouse_requests_active") == 0, "no request is left")
+
+
+@pytest.mark.parametrize("how", ["resets", "goes away"])
+def test_a_request_that_still_connects_upstream_is_cancelled(gatehouse, config, connect, how):
+    with DeafListener() as deaf:
+        program = gatehouse(text_of(config, deaf))
+        client = connect()
+        streams = [client.request(path=f"/{i}") for i in range(5)]
+        until(lambda: program.metric("gatehouse_requests_active") == 5, "five requests")
+        begun = time.monotonic()
+        if how == "resets":
+            client.send(*[rst_stream(s) for s in streams])
+        else:
+            client.close()
+        until(lambda: program.metric("gatehouse_requests_active") == 0, "no request is left")
+        assert time.monotonic() - begun < within(2), "long before the timeout of a connect"
 
 
 def test_an_early_answer_reaches_a_client_that_still_uploads(proxy, origin, connect):

@@ -296,11 +296,15 @@ class Http2:
 
     def expect_reset(self, stream, *codes, seconds=SECONDS_MAX):
         """RST_STREAM with one of the codes (any, if none is given)."""
-        self.until(lambda: self.over(stream) or self.goaway, f"a reset of {stream}", seconds)
-        found = self.streams.get(stream, Stream())
-        assert found.reset is not None, f"stream {stream} was not reset; {self.what_came()}"
-        assert not codes or found.reset in codes, f"reset with {code_name(found.reset)}"
-        return found.reset
+        self.until(lambda: self.reset_of(stream) is not None or self.goaway,
+                   f"a reset of {stream}", seconds)
+        reset = self.reset_of(stream)
+        assert reset is not None, f"stream {stream} was not reset; {self.what_came()}"
+        assert not codes or reset in codes, f"reset with {code_name(reset)}"
+        return reset
+
+    def reset_of(self, stream):
+        return self.streams[stream].reset if stream in self.streams else None
 
     def expect_goaway(self, *codes, seconds=SECONDS_MAX):
         """GOAWAY with one of the codes (any, if none is given)."""

@@ -246,3 +246,22 @@ class Origin:
                 os.unlink(path)
         if not self.failures.empty():
             raise self.failures.get()
+
+
+class DeafListener:
+    """A port whose queue is full: a connection to it is never refused and never made."""
+
+    def __enter__(self):
+        self.sock = socket.socket()
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen(0)
+        self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
+        self.queued = [socket.socket() for _ in range(4)]
+        for sock in self.queued:
+            sock.setblocking(False)
+            sock.connect_ex(self.sock.getsockname())
+        return self
+
+    def __exit__(self, *_):
+        for sock in [self.sock, *self.queued]:
+            sock.close()
