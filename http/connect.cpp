@@ -20,25 +20,34 @@ using base::Retry;
 using base::Side;
 using Connection = std::unique_ptr<ClientConnection>;
 
+/// The deadline of one connect: breaks whatever is being waited for.
+struct Deadline : base::Timer {
+  explicit Deadline(Connecting& c)
+      : Timer([](Timer& self) { static_cast<Deadline&>(self).expire(); }), connecting(c) {
+    connecting.deadline_ = this;
+  }
+  ~Deadline() { connecting.deadline_ = nullptr; }
+  void expire() {
+    expired = true;
+    if (stream != nullptr) stream->fail(ErrorKind::timeout, "no connection in time");
+    if (resolving != nullptr) std::exchange(resolving, nullptr)->set();
+  }
+  Connecting& connecting;
+  tls::Stream* stream = nullptr;
+  base::Event* resolving = nullptr;
+  bool expired = false;
+};
+
+void Connecting::cancel() {
+  if (deadline_ != nullptr) deadline_->expire();
+}
+
 namespace {
 
 Error connect_error(ErrorKind kind, const Origin& origin, const std::string& text, int cause = 0) {
   return Error(kind, Side::upstream, Retry::always,
                "cannot connect to " + origin.text + ": " + text, cause);
 }
-
-/// The deadline of one connect: breaks whatever is being waited for.
-struct Deadline : base::Timer {
-  Deadline() : Timer([](Timer& self) { static_cast<Deadline&>(self).expire(); }) {}
-  void expire() {
-    expired = true;
-    if (stream != nullptr) stream->fail(ErrorKind::timeout, "no connection in time");
-    if (resolving != nullptr) std::exchange(resolving, nullptr)->set();
-  }
-  tls::Stream* stream = nullptr;
-  base::Event* resolving = nullptr;
-  bool expired = false;
-};
 
 /// Completes when a connecting socket is connected or has failed.
 struct Connected final : base::Parked {
@@ -176,8 +185,8 @@ base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::Metri
                                              const Origin& origin, ResolvedAddresses& resolved,
                                              config::Duration timeout,
                                              const ClientConnection::Settings& settings,
-                                             std::string_view preamble) {
-  Deadline deadline;
+                                             std::string_view preamble, Connecting& connecting) {
+  Deadline deadline(connecting);
   reactor.arm(deadline, timeout);
   const auto unresolved = co_await resolve(reactor, origin, resolved, deadline);
   if (unresolved) co_return *unresolved;

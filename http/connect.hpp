@@ -46,12 +46,22 @@ struct ResolvedAddresses {
   base::Monotonic::time_point until;
 };
 
+/// Lets somebody give a connect up while it runs: it ends at once, with a failure.
+class Connecting {
+ public:
+  void cancel();
+
+ private:
+  friend struct Deadline;
+  struct Deadline* deadline_ = nullptr;
+};
+
 /// Tries each address in turn. Errors are the upstream's, safe to retry elsewhere: no byte of a
-/// request was sent. `preamble` is sent ahead of everything, TLS included. `origin`, `resolved` and
-/// the preamble outlive the task.
+/// request was sent. `preamble` is sent ahead of everything, TLS included. `origin`, `resolved`,
+/// `connecting` and the preamble outlive the task.
 base::Task<base::Result<std::unique_ptr<ClientConnection>>> connect(
     base::Reactor& reactor, base::MetricShard& metrics, const Origin& origin,
     ResolvedAddresses& resolved, config::Duration timeout,
-    const ClientConnection::Settings& settings, std::string_view preamble = {});
+    const ClientConnection::Settings& settings, std::string_view preamble, Connecting& connecting);
 
 }  // namespace gatehouse::http

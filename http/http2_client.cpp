@@ -165,7 +165,9 @@ Http2Client::Http2Client(base::Reactor& reactor, base::MetricShard& metrics,
       Http2Session(Role::client, ClientConnection::stream_, reactor, metrics,
                    session_settings(settings)),
       idle_timer_(*this),
-      idle_since_(reactor.now()) {}
+      idle_since_(reactor.now()) {
+  reactor.arm(idle_timer_, settings.idle_timeout);
+}
 
 Http2Client::~Http2Client() = default;
 
@@ -189,7 +191,7 @@ ClientStream* Http2Client::begin(const Settings& settings) {
 void Http2Client::end(ClientStream& stream) {
   auto& ended = static_cast<Http2ClientStream&>(stream);
   ended.reset(Http2Error::cancel);
-  delete &ended;
+  ended.retire();
 }
 
 bool Http2Client::available() const {

@@ -53,19 +53,11 @@ struct Http2Callbacks {
       self.terminate(Http2Error::protocol_error);
     }
     if (header->type == NGHTTP2_SETTINGS) self.largest_window_ = largest_window(self);
-    switch (header->type) {
-      case NGHTTP2_DATA:
-        if (header->length > 0) {
-          self.control_.left += 2;
-        } else if ((header->flags & NGHTTP2_FLAG_END_STREAM) == 0) {
-          self.spend_control(1);
-        }
-        break;
-      case NGHTTP2_HEADERS:
-        break;
-      default:
-        self.spend_control(1);
-        break;
+    self.receiving_reset_ = header->type == NGHTTP2_RST_STREAM;
+    if (self.receiving_reset_ && self.role_ == Http2Session::Role::server) {
+      self.spend_reset();
+    } else if (header->type != NGHTTP2_HEADERS) {
+      self.spend_control(1);
     }
     return 0;
   }
@@ -98,6 +90,7 @@ struct Http2Callbacks {
         self.section_->count > limits.fields_max * Http2Session::section_excess_max) {
       self.metrics_.add(Metric::http2_header_floods);
       self.terminate(Http2Error::enhance_your_calm);
+      return NGHTTP2_ERR_PAUSE;  // the rest of it is not even decoded
     }
     return 0;
   }
@@ -116,12 +109,17 @@ struct Http2Callbacks {
         if (open != nullptr) {
           open->on_section(*self.section_, last);
           if (last) open->receive_end();
-          self.control_.left += Http2Session::control_frames_a_request;
+          self.earn_control(Http2Session::control_frames_a_request);
+        }
+        if (self.section_ != nullptr && self.section_->too_large) {
+          self.spend_control(Http2Session::control_frames_a_large_section);
         }
         self.close_section();
         break;
       }
       case NGHTTP2_DATA:
+        // Padding alone brings nothing.
+        if (last || frame->hd.length > frame->data.padlen) self.earn_control(3);
         if (Http2Stream* const open = stream(session, frame->hd.stream_id); open != nullptr && last)
           open->receive_end();
         break;
@@ -180,8 +178,8 @@ struct Http2Callbacks {
   static int stream_closed(nghttp2_session* session, int32_t id, uint32_t code, void* user) {
     Http2Session& self = of(user);
     Http2Stream* const open = stream(session, id);
-    const bool ours = open == nullptr || open->reset_by_us_;
-    if (code == NGHTTP2_NO_ERROR) {
+    const bool ours = open == nullptr || open->reset_by_us_ || self.receiving_reset_;
+    if (code == NGHTTP2_NO_ERROR && !self.receiving_reset_) {
       self.resets_.left = std::min(self.resets_.left + 1, Http2Session::resets_max);
     } else if (!ours && self.role_ == Http2Session::Role::server) {
       self.spend_reset();
@@ -223,7 +221,7 @@ struct Http2Callbacks {
     self.append(view(frame_header, frame_header_bytes));
     self.append(open->front(size));
     open->sent(size);
-    self.control_.left += 2;  // the peer may answer with a WINDOW_UPDATE for each of both windows
+    self.earn_control(2);  // the peer may answer with a WINDOW_UPDATE for each of both windows
     return 0;
   }
 

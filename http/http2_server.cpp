@@ -66,27 +66,28 @@ void Http2ServerStream::on_progress() {
 }
 
 void Http2ServerStream::begin() {
-  if (closed()) return end_early();
+  if (closed()) return retire();  // nobody has heard of it
   if (!request_) return;
   // Exchanges of streams that the client has reset may take a moment to end: they count.
   if (server_.working_ >= server_.session_settings().streams_max) {
     session_.metrics().add(Metric::http2_streams_refused);
     reset(Http2Error::refused_stream);
-    return end_early();
+    return retire();
   }
   begun_ = true;
   if (refusal_ && refusal_->status == 0) {
     reset(Http2Error::protocol_error);
     session_.metrics().add(Metric::requests_refused);
-    return end_early();
+    return retire();
   }
   ++server_.working_;
+  server_.served_ = true;
   server_.handler_.on_request(*this);
 }
 
-/// Nobody has heard of this stream.
-void Http2ServerStream::end_early() {
-  delete this;
+void Http2ServerStream::on_retired() {
+  read_timer_.disarm();
+  write_timer_.disarm();
 }
 
 Poll Http2ServerStream::poll_body() {
@@ -226,7 +227,7 @@ void Http2Server::finish(Http2ServerStream& stream) {
       stream.reset(Http2Error::no_error);  // RFC 9113 section 8.1
     }
   }
-  delete &stream;
+  stream.retire();
 }
 
 void Http2Server::on_idle() {
@@ -243,6 +244,7 @@ void Http2Server::on_idle_timeout() {
     stream_.fail(ErrorKind::timeout, "idle for too long");
     return;
   }
+  if (!served_) metrics().add(Metric::downstream_timeouts);
   // No stream is open: the session ends when this has left.
   goaway();
   reactor_.arm(idle_timer_, goaway_delay);

@@ -50,11 +50,11 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
 
   void on_section(FieldSection& section, bool last) override;
   void on_progress() override;
+  void on_retired() override;
   void take_head(FieldSection& section, bool last);
   Poll body_failed(base::ErrorKind kind, const char* text);
   void begin();
   void begin_tunnel(const ResponseHead& head, const BodyChunk& first);
-  void end_early();
 
   Http2Server& server_;
   ReadTimer read_timer_;
@@ -128,6 +128,7 @@ class Http2Server final : public Http2Session {
   Settings settings_;
   IdleTimer idle_timer_;
   uint32_t working_ = 0;  // requests that were handed on and not given back
+  bool served_ = false;
   bool draining_ = false;
   bool goaway_sent_ = false;
 };

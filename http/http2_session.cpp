@@ -68,6 +68,7 @@ Http2Session::Http2Session(Role role, tls::Stream& stream, base::Reactor& reacto
       role_(role),
       reading_(*this),
       writing_(*this),
+      more_(*this),
       stall_timer_(*this),
       section_timer_(*this),
       control_{control_frames_max, reactor.now()},
@@ -78,6 +79,7 @@ Http2Session::Http2Session(Role role, tls::Stream& stream, base::Reactor& reacto
 Http2Session::~Http2Session() {
   ASSERT(first_ == nullptr);
   reactor_.forget(*this);
+  reactor_.forget(more_);
   nghttp2_session_del(session_);
 }
 
@@ -188,24 +190,21 @@ void Http2Session::close_section() {
 
 // --- reading
 
+/// One read a turn: a peer that always has more must not hold the worker.
 void Http2Session::read() {
-  for (size_t round = 0; !ended_; ++round) {
-    if (stream_.unread_size() > 0) take(stream_.unread());
-    if (terminated_) break;
-    if (round == reads_in_a_row_max) {
-      // Others have waited long enough: on with it when their turn is over.
-      reactor_.defer(*this);
-      break;
-    }
+  if (stream_.unread_size() == 0 && !terminated_) {
     const Io got = stream_.fill();
-    if (got == Io::ok) continue;
-    if (got == Io::again) break;
-    const bool orderly = got == Io::eof;
-    return lose(orderly ? ErrorKind::closed : stream_.error_kind(),
-                orderly ? "the HTTP/2 connection was closed" : stream_.error_text());
+    if (got == Io::eof || got == Io::failed) {
+      const bool orderly = got == Io::eof;
+      return lose(orderly ? ErrorKind::closed : stream_.error_kind(),
+                  orderly ? "the HTTP/2 connection was closed" : stream_.error_text());
+    }
   }
+  if (stream_.unread_size() > 0) take(stream_.unread());
   deliver();
+  if (ended_) return;
   flush_later();
+  if (stream_.readable && !terminated_) more_later();
 }
 
 bool Http2Session::take(std::span<char> bytes) {
@@ -213,6 +212,7 @@ bool Http2Session::take(std::span<char> bytes) {
   const ssize_t taken = nghttp2_session_mem_recv(
       session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   busy_ = false;
+  receiving_reset_ = false;
   stream_.consume(bytes.size());
   watch_section();
   if (taken >= 0) return true;
@@ -277,13 +277,10 @@ bool Http2Session::spend_reset() {
 
 void Http2Session::on_deferred() {
   if (ended_) return deliver();
-  if (stream_.pending()) {
-    if (stream_.flush() != Io::again) watch_stall();
-  }
+  if (stream_.pending() && stream_.flush() != Io::again) watch_stall();
   flush();
   deliver();
-  if (stream_.readable && stream_.unread_size() == 0 && !terminated_) return read();
-  end_if_done();
+  if (!ended_) end_if_done();
 }
 
 void Http2Session::flush() {

@@ -61,10 +61,10 @@ class Http2Session : private base::Deferred {
   static constexpr int64_t control_frames_max = 1000;
   static constexpr int64_t control_frames_a_second = 100;
   static constexpr int64_t control_frames_a_request = 10;
+  static constexpr int64_t control_frames_a_large_section = 50;  // what one past its limit costs
   // Streams that are reset, by the peer or because of what it sent.
   static constexpr int64_t resets_max = 200;
   static constexpr int64_t resets_a_second = 20;
-  static constexpr size_t reads_in_a_row_max = 4;
 
   Http2Session(Role role, tls::Stream& stream, base::Reactor& reactor, base::MetricShard& metrics,
                const Settings& settings);
@@ -139,6 +139,13 @@ class Http2Session : private base::Deferred {
     explicit Writing(Http2Session& s);
     Http2Session& session;
   };
+  struct More final : base::Deferred {
+    explicit More(Http2Session& s) : session(s) {}
+    void on_deferred() override {
+      if (!session.ended_) session.read();
+    }
+    Http2Session& session;
+  };
   struct StallTimer final : base::Timer {
     explicit StallTimer(Http2Session& s);
     Http2Session& session;
@@ -157,6 +164,7 @@ class Http2Session : private base::Deferred {
   void make_session();
   void on_deferred() override;
   void read();
+  void more_later() { reactor_.defer(more_); }
   bool take(std::span<char> bytes);
   void send();
   void append(std::string_view bytes);
@@ -168,6 +176,7 @@ class Http2Session : private base::Deferred {
   void end_if_done();
   void end();
   bool spend_control(int64_t cost);
+  void earn_control(int64_t gain) { control_.left += gain; }
   bool spend_reset();
   FieldSection& open_section(Http2Stream* stream);
   void close_section();
@@ -178,6 +187,7 @@ class Http2Session : private base::Deferred {
   nghttp2_session* session_ = nullptr;
   Reading reading_;
   Writing writing_;
+  More more_;  // reading, when others have had their turn
   StallTimer stall_timer_;
   SectionTimer section_timer_;
   Http2Stream* first_ = nullptr;
@@ -189,7 +199,8 @@ class Http2Session : private base::Deferred {
   uint64_t sent_mark_ = 0;
   int64_t peer_window_bytes_ = 65'535;  // what a new stream of ours begins with
   int64_t largest_window_ = 0;          // of our streams, before the SETTINGS being received
-  bool busy_ = false;                   // in a call of nghttp2's
+  bool receiving_reset_ = false;
+  bool busy_ = false;  // in a call of nghttp2's
   bool delivering_ = false;
   bool held_ = false;
   bool terminated_ = false;

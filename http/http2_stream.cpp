@@ -1,5 +1,7 @@
 #include "http/http2_stream.hpp"
 
+#include <memory>
+
 #include "http/rules.hpp"
 
 namespace gatehouse::http {
@@ -11,7 +13,14 @@ Http2Stream::Http2Stream(Http2Session& session, int32_t id) : session_(session),
 }
 
 Http2Stream::~Http2Stream() {
+  ASSERT(retired_);
+}
+
+void Http2Stream::retire() {
+  retired_ = true;
+  on_retired();
   session_.remove(*this);
+  session_.reactor().retire(std::unique_ptr<base::Retirable>(this));
 }
 
 void Http2Stream::on_progress() {
@@ -125,7 +134,6 @@ void Http2Stream::reset(Http2Error code) {
 void Http2Stream::close(uint32_t code) {
   closed_ = true;
   close_code_ = code;
-  on_closed();
   session_.touch(*this);
 }
 

@@ -17,7 +17,7 @@
 
 namespace gatehouse::http {
 
-class Http2Stream {
+class Http2Stream : public base::Retirable {
  public:
   /// A piece of this size leaves at once, from where it lies, if nothing stands in its way.
   static constexpr size_t direct_bytes_min = 8 * 1024;
@@ -26,22 +26,26 @@ class Http2Stream {
   static void operator delete(void* memory, size_t size) { base::free_frame(memory, size); }
 
   Http2Stream(Http2Session& session, int32_t id);
-  virtual ~Http2Stream();
+  ~Http2Stream() override;
   Http2Stream(const Http2Stream&) = delete;
   Http2Stream& operator=(const Http2Stream&) = delete;
 
   int32_t id() const { return id_; }
   /// Nothing goes or comes any more.
   bool closed() const { return closed_; }
+  /// Takes the stream out of its session and frees it when that is safe: whoever resumed the last
+  /// coroutine that used it may still be polling it.
+  void retire();
 
  protected:
   // --- what the session tells, from within nghttp2: no coroutine may run
   /// A field section is whole: a head, or trailers.
   virtual void on_section(FieldSection& section, bool last) = 0;
-  virtual void on_closed() {}
   // --- and outside of it
   /// Something that was waited for may have happened.
   virtual void on_progress();
+  /// No timer may come any more.
+  virtual void on_retired() = 0;
 
   void take_trailers(const FieldSection& section);
   /// Takes a piece of the outgoing body over.
@@ -90,6 +94,7 @@ class Http2Stream {
   bool ignoring_ = false;
   bool closed_ = false;
   bool touched_ = false;
+  bool retired_ = false;
 };
 
 }  // namespace gatehouse::http

@@ -326,6 +326,9 @@ base::Task<bool> Connection::speaks_http2() {
   PrefaceRead read(stream_);
   const bool http2 = co_await read;
   timer_.disarm();
+  if (stream_.failed() && stream_.error_kind() == ErrorKind::timeout) {
+    worker_.metrics().add(Metric::downstream_timeouts);
+  }
   co_return http2;
 }
 

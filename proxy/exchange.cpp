@@ -113,6 +113,7 @@ class Exchange final : public http::ServerStream::Watcher {
   const RouteRules* route_ = nullptr;
   const Endpoint* endpoint_ = nullptr;
   Pool::Lease client_;
+  Pool::Opening opening_;
   std::optional<Error> error_;
   std::string client_text_;  // as a trusted proxy said; empty: it is the connection's
   const char* reason_ = nullptr;
@@ -360,7 +361,7 @@ base::Task<bool> Exchange::connect(const Endpoint& endpoint) {
   const void* owner = owner_on(endpoint);
   if (owner != nullptr) introduction = introduce(endpoint.origin.proxy_protocol, facts_);
   auto opening = worker_.pool().open(endpoint, policy_->snapshot->timeouts.upstream_connect,
-                                     policy_->client, {owner, introduction.view()});
+                                     policy_->client, {owner, introduction.view()}, opening_);
   auto opened = co_await opening;
   if (!opened) {
     error_ = opened.error();
@@ -466,7 +467,8 @@ void Exchange::count_failure(uint16_t status) {
 
 void Exchange::on_client_gone() {
   gone_ = true;
-  if (client_) client_->cancel(ErrorKind::cancelled, "the client went away");
+  if (client_) return client_->cancel(ErrorKind::cancelled, "the client went away");
+  opening_.cancel();
 }
 
 // --- recording

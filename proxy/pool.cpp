@@ -54,63 +54,100 @@ Pool::Lease Pool::acquire(size_t endpoint_id, const ClientConnection::Settings& 
   }
 }
 
-base::Task<base::Result<Pool::Lease>> Pool::open(const Endpoint& endpoint, config::Duration timeout,
-                                                 const ClientConnection::Settings& settings,
-                                                 Owner owner) {
-  auto& kept = at(endpoint.id);
-  if (kept.connecting && owner.id == nullptr) {
-    auto joining = join(endpoint, settings);
-    auto joined = co_await joining;
-    if (!joined || *joined) co_return std::move(joined);
-  }
-  const bool shared = endpoint.origin.multiplexed() && owner.id == nullptr && !kept.connecting;
-  if (shared) kept.connecting = true;
-  auto connecting = connect(endpoint, timeout, settings, owner);
-  auto connected = co_await connecting;
-  if (!shared) co_return std::move(connected);
-  kept.connecting = false;
-  kept.problem.reset();
-  if (!connected) kept.problem = connected.error();
-  // Whoever finds no room on the new connection makes the next one, and the others wait for that.
-  const auto waiting = std::exchange(kept.waiting, {});
-  for (base::Event* each : waiting) each->set();
-  co_return std::move(connected);
+void Pool::Opening::cancel() {
+  cancelled_ = true;
+  connecting_.cancel();
+  if (waiting_ != nullptr) waiting_->set();
 }
 
-/// Waits for the connection that is being made. An empty lease: it has no room for this one.
-base::Task<base::Result<Pool::Lease>> Pool::join(const Endpoint& endpoint,
-                                                 const ClientConnection::Settings& settings) {
-  auto& kept = at(endpoint.id);
-  while (kept.connecting) {
-    base::Event made;
-    kept.waiting.push_back(&made);
-    co_await made;
-    Lease lease = acquire(endpoint.id, settings);
-    if (lease) co_return std::move(lease);
-    if (kept.problem) co_return *kept.problem;
+base::Task<base::Result<Pool::Lease>> Pool::open(const Endpoint& endpoint, config::Duration timeout,
+                                                 const ClientConnection::Settings& settings,
+                                                 Owner owner, Opening& opening) {
+  // Either way one task: nothing of this frame is needed while it runs.
+  if (endpoint.origin.multiplexed() && owner.id == nullptr) {
+    return join(endpoint, timeout, settings, opening);
   }
-  co_return Lease();
+  return connect(endpoint, timeout, settings, owner, opening);
 }
 
 base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
                                                     config::Duration timeout,
                                                     const ClientConnection::Settings& settings,
-                                                    Owner owner) {
+                                                    Owner owner, Opening& opening) {
   auto connecting = http::connect(reactor_, metrics_, endpoint.origin, at(endpoint.id).resolved,
-                                  timeout, settings, owner.introduction);
+                                  timeout, settings, owner.introduction, opening.connecting_);
   auto connected = co_await connecting;
-  metrics_.add(Metric::upstream_connects);
-  if (!connected) {
-    metrics_.add(Metric::upstream_connect_failures);
-    co_return connected.error();
-  }
-  Entry& entry = add(endpoint.id, std::move(*connected));
+  auto noted = note(std::move(connected), endpoint.id);
+  if (!noted) co_return noted.error();
+  Entry& entry = **noted;
   entry.owner = owner.id;
   if (owner.id != nullptr) has_owned_ = true;
   ClientStream* const stream = entry.connection->begin(settings);
   ASSERT(stream != nullptr);  // it is new
   settle(entry);
   co_return Lease(entry, *stream);
+}
+
+/// Waits for the connection that is being made, or has one made.
+base::Task<base::Result<Pool::Lease>> Pool::join(const Endpoint& endpoint, config::Duration timeout,
+                                                 const ClientConnection::Settings& settings,
+                                                 Opening& opening) {
+  auto& kept = at(endpoint.id);
+  for (size_t round = 0; round < joins_max; ++round) {
+    base::Event made;
+    kept.waiting.push_back(&made);
+    opening.waiting_ = &made;
+    if (!std::exchange(kept.connecting, true)) {
+      base::spawn(connect_for_all(endpoint.id, endpoint.origin, timeout, settings));
+    }
+    co_await made;
+    opening.waiting_ = nullptr;
+    std::erase(kept.waiting, &made);
+    std::erase(kept.waking, &made);
+    if (opening.cancelled_) {
+      co_return base::Error(base::ErrorKind::cancelled, base::Side::downstream, base::Retry::never,
+                            "the client went away");
+    }
+    Lease lease = acquire(endpoint.id, settings);
+    if (lease) co_return std::move(lease);
+    if (kept.problem) co_return *kept.problem;
+  }
+  co_return base::Error(base::ErrorKind::unavailable, base::Side::upstream, base::Retry::always,
+                        "no connection to " + endpoint.origin.text + " takes further requests");
+}
+
+/// Goes on even if everybody who waits for it gives up: the next request will want it.
+base::Task<void> Pool::connect_for_all(size_t endpoint_id, http::Origin origin,
+                                       config::Duration timeout,
+                                       ClientConnection::Settings settings) {
+  auto& kept = at(endpoint_id);
+  http::Connecting connecting;
+  auto making =
+      http::connect(reactor_, metrics_, origin, kept.resolved, timeout, settings, {}, connecting);
+  auto made = co_await making;
+  auto noted = note(std::move(made), endpoint_id);
+  kept.connecting = false;
+  kept.problem.reset();
+  if (noted) {
+    settle(**noted);
+  } else {
+    kept.problem = noted.error();
+  }
+  // Whoever finds no room on it has the next one made, and the others wait for that.
+  kept.waking = std::exchange(kept.waiting, {});
+  while (!kept.waking.empty()) {
+    base::Event* const next = kept.waking.front();
+    kept.waking.erase(kept.waking.begin());
+    next->set();
+  }
+}
+
+base::Result<Pool::Entry*> Pool::note(
+    base::Result<std::unique_ptr<http::ClientConnection>> connected, size_t endpoint_id) {
+  metrics_.add(Metric::upstream_connects);
+  if (connected) return &add(endpoint_id, std::move(*connected));
+  metrics_.add(Metric::upstream_connect_failures);
+  return connected.error();
 }
 
 Pool::Entry& Pool::add(size_t endpoint_id, std::unique_ptr<ClientConnection> connection) {

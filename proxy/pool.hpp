@@ -25,6 +25,8 @@ class Pool {
   /// Connections kept for one endpoint while nothing is on them; the oldest goes when one more
   /// comes.
   static constexpr size_t idle_max = 512;
+  /// Connections that one request waits for; each was full when its turn came.
+  static constexpr size_t joins_max = 8;
 
   /// One request's stream on a connection of the pool's. Gives it back when it ends.
   class Lease {
@@ -66,11 +68,22 @@ class Pool {
   /// was opened for it. Empty: there is none.
   Lease acquire(size_t endpoint_id, const http::ClientConnection::Settings& settings,
                 const void* owner = nullptr);
+  /// One request's wait for a new connection, which somebody may end.
+  class Opening {
+   public:
+    void cancel();
+
+   private:
+    friend class Pool;
+    http::Connecting connecting_;
+    base::Event* waiting_ = nullptr;
+    bool cancelled_ = false;
+  };
   /// A stream on a new connection. Requests to an endpoint whose connections carry many wait for
-  /// one that is being made rather than make another. `endpoint` outlives the task.
+  /// one that is being made rather than make another. `endpoint` and `opening` outlive the task.
   base::Task<base::Result<Lease>> open(const Endpoint& endpoint, config::Duration timeout,
                                        const http::ClientConnection::Settings& settings,
-                                       Owner owner);
+                                       Owner owner, Opening& opening);
   /// Closes the connections of an owner that is going: nobody else may use them.
   void forget(const void* owner);
   /// Closes everything idle (at stop).
@@ -83,15 +96,22 @@ class Pool {
     http::ResolvedAddresses resolved;
     bool connecting = false;  // one that will carry many requests
     std::vector<base::Event*> waiting;
+    std::vector<base::Event*> waking;  // those whose turn it is, while they are told
     std::optional<base::Error> problem;  // what the last of these connects met
   };
 
   Kept& at(size_t endpoint_id);
   base::Task<base::Result<Lease>> connect(const Endpoint& endpoint, config::Duration timeout,
                                           const http::ClientConnection::Settings& settings,
-                                          Owner owner);
-  base::Task<base::Result<Lease>> join(const Endpoint& endpoint,
-                                       const http::ClientConnection::Settings& settings);
+                                          Owner owner, Opening& opening);
+  base::Task<base::Result<Lease>> join(const Endpoint& endpoint, config::Duration timeout,
+                                       const http::ClientConnection::Settings& settings,
+                                       Opening& opening);
+  base::Task<void> connect_for_all(size_t endpoint_id, http::Origin origin,
+                                   config::Duration timeout,
+                                   http::ClientConnection::Settings settings);
+  base::Result<Entry*> note(base::Result<std::unique_ptr<http::ClientConnection>> connected,
+                            size_t endpoint_id);
   Entry& add(size_t endpoint_id, std::unique_ptr<http::ClientConnection> connection);
   void release(Entry& entry, http::ClientStream& stream);
   void settle(Entry& entry);
