@@ -1,7 +1,9 @@
 // What nghttp2 calls, and what a session tells it of streams.
 #include <algorithm>
+#include <cstring>
 #include <nghttp2/nghttp2.h>
 
+#include "http/http2_memory.hpp"
 #include "http/http2_session.hpp"
 #include "http/http2_stream.hpp"
 
@@ -225,6 +227,27 @@ struct Http2Callbacks {
     return 0;
   }
 
+  // --- memory
+  static void* allocate(size_t size, void* user) {
+    void* const memory = http2_allocate(size);
+    if (http2_has_pages(size)) of(user).pages_ = memory;
+    return memory;
+  }
+
+  static void* allocate_zeroed(size_t count, size_t size, void*) {
+    void* const memory = http2_allocate(count * size);
+    return memory == nullptr ? nullptr : std::memset(memory, 0, count * size);
+  }
+
+  static void* reallocate(void* memory, size_t size, void* user) {
+    return memory == nullptr ? allocate(size, user) : http2_reallocate(memory, size);
+  }
+
+  static void deallocate(void* memory, void* user) {
+    if (memory == of(user).pages_) of(user).pages_ = nullptr;
+    http2_free(memory);
+  }
+
   static nghttp2_session_callbacks* make() {
     nghttp2_session_callbacks* made = nullptr;
     nghttp2_session_callbacks_new(&made);
@@ -264,8 +287,11 @@ struct Http2Callbacks {
 
 void Http2Session::make_session() {
   const auto make =
-      role_ == Role::server ? nghttp2_session_server_new2 : nghttp2_session_client_new2;
-  const int made = make(&session_, Http2Callbacks::table(), this, Http2Callbacks::options());
+      role_ == Role::server ? nghttp2_session_server_new3 : nghttp2_session_client_new3;
+  nghttp2_mem memory = {this, Http2Callbacks::allocate, Http2Callbacks::deallocate,
+                        Http2Callbacks::allocate_zeroed, Http2Callbacks::reallocate};
+  const int made =
+      make(&session_, Http2Callbacks::table(), this, Http2Callbacks::options(), &memory);
   ASSERT(made == 0);
 }
 

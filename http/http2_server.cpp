@@ -234,12 +234,19 @@ void Http2Server::on_idle() {
   if (streams() > 0) {
     idle_timer_.disarm();
   } else if (!ended()) {
-    reactor_.arm(idle_timer_, draining_ ? goaway_delay : settings_.idle_timeout);
+    resting_ = false;
+    reactor_.arm(idle_timer_, std::min<config::Duration>(rest_delay, settings_.idle_timeout));
     flush_later();
   }
 }
 
 void Http2Server::on_idle_timeout() {
+  const config::Duration idle = settings_.idle_timeout - rest_delay;
+  if (served_ && !draining_ && idle.count() > 0 && !std::exchange(resting_, true)) {
+    rest();
+    reactor_.arm(idle_timer_, idle);
+    return;
+  }
   if (std::exchange(goaway_sent_, true)) {
     stream_.fail(ErrorKind::timeout, "idle for too long");
     return;

@@ -80,6 +80,8 @@ class Http2Server final : public Http2Session {
   };
   /// How long a client that was told to go may still open streams that were on their way.
   static constexpr std::chrono::milliseconds goaway_delay{1000};
+  /// After so long without a request a session gives back what it can.
+  static constexpr std::chrono::milliseconds rest_delay{1000};
 
   class Handler {
    public:
@@ -129,6 +131,7 @@ class Http2Server final : public Http2Session {
   IdleTimer idle_timer_;
   uint32_t working_ = 0;  // requests that were handed on and not given back
   bool served_ = false;
+  bool resting_ = false;
   bool draining_ = false;
   bool goaway_sent_ = false;
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <nghttp2/nghttp2.h>
 
+#include "http/http2_memory.hpp"
 #include "http/http2_stream.hpp"
 
 namespace gatehouse::http {
@@ -345,6 +346,13 @@ void Http2Session::on_stall() {
   }
   sent_mark_ = stream_.bytes_sent();
   reactor_.arm(stall_timer_, settings_.stall_timeout);
+}
+
+void Http2Session::rest() {
+  touched_.shrink_to_fit();
+  // Without streams and without a frame to send, nothing in there will be looked at again.
+  const bool quiet = streams_ == 0 && nghttp2_session_want_write(session_) == 0;
+  if (quiet && pages_ != nullptr) http2_forget(pages_);
 }
 
 void Http2Session::ping() {

@@ -123,6 +123,8 @@ class Http2Session : private base::Deferred {
   void shutdown_notice();
   void goaway();
   uint32_t peer_streams_max() const;
+  /// Gives back what a session needs only while it is busy.
+  void rest();
   size_t streams() const { return streams_; }
   void change(const Settings& settings) { settings_ = settings; }
 
@@ -197,6 +199,7 @@ class Http2Session : private base::Deferred {
   Http2Stream* section_stream_ = nullptr;
   Allowance control_, resets_;
   uint64_t sent_mark_ = 0;
+  void* pages_ = nullptr;               // where nghttp2 puts a frame together
   int64_t peer_window_bytes_ = 65'535;  // what a new stream of ours begins with
   int64_t largest_window_ = 0;          // of our streams, before the SETTINGS being received
   bool receiving_reset_ = false;

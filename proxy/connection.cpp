@@ -353,8 +353,8 @@ base::Task<void> Connection::serve_http1() {
 
 base::Task<void> Connection::serve_http2() {
   http::Http2Server::Handler& handler = *this;
-  http2_.emplace(stream_, worker_.reactor(), worker_.metrics(), worker_.policy()->http2_server,
-                 handler);
+  http2_ = std::make_unique<http::Http2Server>(stream_, worker_.reactor(), worker_.metrics(),
+                                               worker_.policy()->http2_server, handler);
   http2_->start();
   if (draining_) http2_->drain();
   co_await http2_over_;

@@ -79,7 +79,7 @@ class Connection final : public base::Retirable,
   tls::Stream stream_;
   DeadlineTimer timer_;
   std::optional<http::Http1Server> server_;  // one of these two, once it is known
-  std::optional<http::Http2Server> http2_;
+  std::unique_ptr<http::Http2Server> http2_;
   base::Event http2_over_;  // its session has ended and no stream is in use
   tls::CertificatePtr certificate_;
   ClientFacts facts_;
