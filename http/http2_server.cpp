@@ -53,6 +53,11 @@ void Http2ServerStream::take_head(FieldSection& section, bool last) {
     return;
   }
   refusal_ = check_http2_request(head, last);
+  if (head.framing == Framing::length && head.content_length == 0) {
+    // Nothing can come but END_STREAM, and nobody needs to wait for that.
+    head.framing = Framing::none;
+    request_complete_ = end_alone_ = true;
+  }
   if (!refusal_ && !server_.handler_.serves(head.authority)) {
     refusal_ = Refusal{421, "the host is not one of this connection's certificate"};
   }
@@ -223,7 +228,7 @@ void Http2Server::finish(Http2ServerStream& stream) {
   if (!stream.closed()) {
     if (!stream.out_framed_) {
       stream.reset(Http2Error::internal_error);
-    } else if (!stream.received_all()) {
+    } else if (!stream.received_all() && !stream.end_alone_) {
       stream.reset(Http2Error::no_error);  // RFC 9113 section 8.1
     }
   }

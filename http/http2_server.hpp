@@ -69,6 +69,7 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
   uint64_t sent_mark_ = 0;
   bool begun_ = false;
   bool tunnel_ = false;
+  bool end_alone_ = false;  // what is still to come of the request is its end
 };
 
 class Http2Server final : public Http2Session {
