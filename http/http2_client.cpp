@@ -37,7 +37,7 @@ void Http2ClientStream::write_head(const RequestHead& head, std::string_view hos
   if (body) {
     write(first);
   } else {
-    out_ended_ = out_framed_ = true;
+    out_ended_ = true;
   }
 }
 

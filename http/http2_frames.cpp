@@ -204,7 +204,6 @@ struct Http2Callbacks {
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     if (waiting <= size && open->out_ended_) {
       *flags |= NGHTTP2_DATA_FLAG_EOF;
-      open->out_framed_ = true;
       if (!open->out_trailers_.empty()) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
         const auto& fields = to_nghttp2(open->out_trailers_);
@@ -224,6 +223,15 @@ struct Http2Callbacks {
     self.append(open->front(size));
     open->sent(size);
     self.earn_control(2);  // the peer may answer with a WINDOW_UPDATE for each of both windows
+    return 0;
+  }
+
+  /// The end of what we had to say has left. A reset ahead of that would take the place of what
+  /// still waits.
+  static int frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void*) {
+    const bool content = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
+    if (!content || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
+    if (Http2Stream* const open = stream(session, frame->hd.stream_id)) open->end_left();
     return 0;
   }
 
@@ -256,6 +264,7 @@ struct Http2Callbacks {
     nghttp2_session_callbacks_set_on_header_callback(made, header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(made, invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(made, frame_received);
+    nghttp2_session_callbacks_set_on_frame_send_callback(made, frame_sent);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(made, data);
     nghttp2_session_callbacks_set_on_stream_close_callback(made, stream_closed);
     nghttp2_session_callbacks_set_send_data_callback(made, send_body);

@@ -152,7 +152,7 @@ void Http2ServerStream::write_head(const ResponseHead& head, const BodyChunk& fi
   if (body) {
     write(first);
   } else {
-    out_ended_ = out_framed_ = true;
+    out_ended_ = true;
   }
 }
 

@@ -73,6 +73,11 @@ void Http2Stream::sent(size_t size) {
   if (out_.empty()) session_.touch(*this);
 }
 
+void Http2Stream::end_left() {
+  out_framed_ = true;
+  session_.touch(*this);
+}
+
 // --- receiving
 
 void Http2Stream::receive(std::string_view bytes) {

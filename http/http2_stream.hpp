@@ -70,7 +70,7 @@ class Http2Stream : public base::Retirable {
   uint32_t close_code_ = 0;
   uint64_t bytes_sent_ = 0;  // of the body, handed to the connection
   bool out_ended_ = false;   // the last piece was taken over
-  bool out_framed_ = false;  // and has been given to the connection, END_STREAM and all
+  bool out_framed_ = false;  // and END_STREAM has left
   bool reset_by_us_ = false;
 
  private:
@@ -79,6 +79,7 @@ class Http2Stream : public base::Retirable {
   size_t waiting_bytes() const { return out_.size() + direct_.size(); }
   std::string_view front(size_t size) const;
   void sent(size_t size);
+  void end_left();
   void receive(std::string_view bytes);
   void receive_end();
   void close(uint32_t code);

@@ -710,6 +710,22 @@ def test_an_early_answer_reaches_a_client_that_still_uploads(proxy, origin, conn
     assert client.get("/good").body == b"good"
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n"
+                                     "\r\n0\r\n\r\n"], ids=["length", "chunked"])
+def test_an_early_answer_without_a_body_comes_ahead_of_the_reset(proxy, origin, connect, framing):
+    def script(connection):
+        connection.head()
+        connection.send("HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n" + framing)
+        connection.closed_by_peer()
+    origin.script = script
+    client = connect()
+    stream = client.request("POST", more=[("content-length", "100000000")], end=False)
+    client.send(data(stream, bytes(10000)))
+    assert client.expect_response(stream).status == 413
+    client.expect_reset(stream, Code.NO_ERROR)
+    client.expect_ping()
+
+
 # ---- Errors of its own
 
 def test_a_refused_target_is_a_400_page(proxy, origin, connect):
