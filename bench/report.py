@@ -73,7 +73,8 @@ def markdown(results):
         f"{versions(results)}.", "",
         f"Command: `bench/run --rounds {results.rounds} --seconds {results.seconds} --markdown`. "
         "One worker each, pinned to CPU 0; load and origin on CPU 1; rounds interleaved. TLS 1.3, "
-        "AES-128-GCM, X25519, ECDSA P-256. The figure is the CPU time of all the proxy's processes "
+        "AES-128-GCM, X25519, ECDSA P-256. The origin speaks HTTP/1.1, for gRPC HTTP/2 without "
+        "TLS. HTTP/2 clients offer windows of 1 GiB. The figure is the CPU time of all the proxy's processes "
         "and threads a request, from the kernel's own accounting; memory is the proportional set "
         "size. A ratio is taken within each round: median (lowest–highest). For µs and KB lower "
         "is better, for MB higher. Syscalls are counted in a separate short run.", "",
@@ -105,6 +106,7 @@ def versions(results):
     used = {p.split("+")[0] for figures in results.figures.values() for p in figures}
     texts = []
     for name, command in (("nginx", ["nginx", "-v"]), ("haproxy", ["haproxy", "-v"]),
+                          ("h2o", ["h2o", "--version"]), ("nghttpx", ["nghttpx", "--version"]),
                           ("openssl", ["openssl", "version"])):
         if name in used or name == "openssl":
             out = subprocess.run(command, capture_output=True, text=True)
@@ -115,8 +117,8 @@ def versions(results):
 
 def svg(results):
     """One group a scenario, one bar a program; lengths relative to the group's longest."""
-    colours = {"gatehouse": "#1f6f5c", "gatehouse+log": "#5aa897", "nginx": "#8a97a6",
-               "haproxy": "#b9c2cc"}
+    colours = {"gatehouse": "#1f6f5c", "gatehouse+log": "#5aa897", "before": "#9cc9bd",
+               "nginx": "#6f7d8c", "haproxy": "#8a97a6", "h2o": "#a3aeb9", "nghttpx": "#bcc5cd"}
     left, width, bar, gap = 300, 380, 15, 24
     y, body = 44, []
     for scenario in results.scenarios:

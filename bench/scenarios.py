@@ -12,15 +12,22 @@ import programs
 IDLE_WARM, IDLE_COUNT = 200, 2000
 
 
+# Those that cannot serve a scenario are not in its `peers`.
+PEERS = ("nginx", "haproxy", "h2o", "nghttpx")
+
+
 @dataclass
 class Scenario:
     name: str
     title: str
     unit: str
     measure: Callable
+    checks: tuple                     # of (version, path): what is verified once beforehand
     lower_is_better: bool = True
-    syscalls: Callable | None = None  # (program) → (connections, URL) for the separate counted run
+    syscalls: Callable | None = None  # (bench, program, seconds) → requests, for a counted run
     subjects: tuple = ("gatehouse",)
+    peers: tuple = PEERS
+    origin: str = "http1"
     optional: bool = False
 
 
@@ -31,59 +38,80 @@ def cpu_of(program, load):
     return accounting.cpu_seconds(program.pid) - before, result
 
 
-def url_of(program, scheme, path):
-    port = program.https_port if scheme == "https" else program.http_port
-    return f"{scheme}://localhost:{port}/{path}"
+def each(name, title, load, checks, **more):
+    """A scenario of CPU time a request: `load(bench, program, seconds)` returns their number."""
+    def measure(bench, program, seconds):
+        cpu, count = cpu_of(program, lambda: load(bench, program, seconds))
+        return cpu / count * 1e6
+    return Scenario(name, title, "µs CPU", measure, checks, **({"syscalls": load} | more))
 
 
 def small(scheme, connections):
-    def measure(_, program, seconds):
-        cpu, requests = cpu_of(program, lambda: programs.wrk(url_of(program, scheme, "1k"),
-                                                             connections, seconds))
-        return cpu / requests * 1e6
-    return measure
+    return lambda _, program, seconds: programs.wrk(program, scheme, "1k", connections, seconds)
+
+
+def small_http2(connections, streams):
+    return lambda _, program, seconds: programs.h2load(program, "1k", connections, streams,
+                                                       seconds)[0]
+
+
+def grpc(connections, streams):
+    def load(bench, program, seconds):
+        return programs.h2load(program, "unary.grpc", connections, streams, seconds, "-d",
+                               bench.folder / "files/unary.grpc", *programs.GRPC_FIELDS)[0]
+    return load
+
+
+def echoes(connections):
+    return lambda bench, program, seconds: programs.websocket(bench, program, connections, seconds)
 
 
 def bulk(megabytes, connections):
     def measure(_, program, seconds):
-        url = url_of(program, "https", f"{megabytes}m")
-        cpu, requests = cpu_of(program, lambda: programs.wrk(url, connections, seconds))
+        cpu, requests = cpu_of(program, lambda: programs.wrk(program, "https", f"{megabytes}m",
+                                                             connections, seconds))
         return requests * megabytes / cpu
     return measure
 
 
-def handshakes(mode):
-    def measure(bench, program, seconds):
-        command = ["taskset", "-c", programs.LOAD_CPU, bench.load_client, mode, "127.0.0.1",
-                   str(program.https_port), "localhost", "/1k", "16", str(seconds)]
-
-        def load():
-            return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        cpu, counts = cpu_of(program, load)
-        resumed_as_asked = counts["resumed"] == (counts["requests"] if mode == "resumed" else 0)
-        if counts["failed"] or not counts["requests"] or not resumed_as_asked:
-            raise SystemExit(f"bench: {mode} handshakes with {program.name}: {counts}")
-        return cpu / counts["requests"] * 1e6
+def bulk_http2(megabytes, connections, streams):
+    def measure(_, program, seconds):
+        cpu, (_, size) = cpu_of(program, lambda: programs.h2load(
+            program, f"{megabytes}m", connections, streams, seconds))
+        return size / (1 << 20) / cpu
     return measure
 
 
-def idle_memory(bench, program, _):
+def handshakes(mode):
+    def load(bench, program, seconds):
+        counts = json.loads(programs.load(bench.handshakes, mode, "127.0.0.1", program.https_port,
+                                          "localhost", "/1k", 16, seconds))
+        resumed_as_asked = counts["resumed"] == (counts["requests"] if mode == "resumed" else 0)
+        if counts["failed"] or not counts["requests"] or not resumed_as_asked:
+            raise SystemExit(f"bench: {mode} handshakes with {program.name}: {counts}")
+        return counts["requests"]
+    return load
+
+
+def idle_memory(mode):
     """KB that one more idle connection adds, after a request on it: the slope past a warm-up.
 
     In a process of its own each time: one that has served load before has memory to spare.
     """
-    fresh = bench.start_proxy(f"{program.name}+idle")
-    command = ["taskset", "-c", programs.LOAD_CPU, bench.load_client, "idle", "127.0.0.1",
-               str(fresh.https_port), "localhost", "/1k"]
-    try:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              text=True) as client:
-            before = hold_more(client, fresh, IDLE_WARM)
-            after = hold_more(client, fresh, IDLE_COUNT)
-            client.stdin.close()
-    finally:
-        fresh.stop()
-    return (after - before) / IDLE_COUNT
+    def measure(bench, program, _):
+        fresh = bench.start_proxy(program.name, program.origin)
+        command = ["taskset", "-c", programs.LOAD_CPU, bench.handshakes, mode, "127.0.0.1",
+                   str(fresh.https_port), "localhost", "/1k"]
+        try:
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  text=True) as client:
+                before = hold_more(client, fresh, IDLE_WARM)
+                after = hold_more(client, fresh, IDLE_COUNT)
+                client.stdin.close()
+        finally:
+            fresh.stop()
+        return (after - before) / IDLE_COUNT
+    return measure
 
 
 def hold_more(client, program, count):
@@ -108,22 +136,33 @@ def settle(program):
             return
 
 
+HTTP, HTTP1, HTTP2 = (("http", "1k"),), (("https1", "1k"),), (("https2", "1k"),)
+
 SCENARIOS = [
-    Scenario("https1-1k", "HTTPS/1.1, 1 KB, 64 connections", "µs CPU", small("https", 64),
-             syscalls=lambda p: (64, url_of(p, "https", "1k"))),
-    Scenario("https1-1k-single", "HTTPS/1.1, 1 KB, one connection", "µs CPU", small("https", 1),
-             syscalls=lambda p: (1, url_of(p, "https", "1k"))),
-    Scenario("http1-1k", "HTTP/1.1 plain, 1 KB, 64 connections", "µs CPU", small("http", 64),
-             syscalls=lambda p: (64, url_of(p, "http", "1k"))),
+    each("https1-1k", "HTTPS/1.1, 1 KB, 64 connections", small("https", 64), HTTP1),
+    each("https1-1k-single", "HTTPS/1.1, 1 KB, one connection", small("https", 1), HTTP1),
+    each("http1-1k", "HTTP/1.1 plain, 1 KB, 64 connections", small("http", 64), HTTP),
+    each("h2-1k-16x32", "HTTP/2, 1 KB, 16 connections of 32 streams", small_http2(16, 32), HTTP2),
+    each("h2-1k-64x10", "HTTP/2, 1 KB, 64 connections of 10 streams", small_http2(64, 10), HTTP2),
+    each("h2-1k-64x1", "HTTP/2, 1 KB, 64 connections of one stream", small_http2(64, 1), HTTP2),
+    each("grpc", "gRPC, unary, 37 B each way, 16 connections of 32 streams", grpc(16, 32),
+         (("grpc", "unary.grpc"),), origin="grpc", peers=("nginx", "haproxy", "nghttpx")),
+    each("websocket", "WebSocket over HTTPS/1.1, 128 B and its echo, 64 connections", echoes(64),
+         (("websocket", ""),), origin="websocket"),
     Scenario("https1-1m", "HTTPS/1.1, 1 MB, 16 connections", "MB per CPU-second", bulk(1, 16),
-             lower_is_better=False),
+             (("https1", "1m"),), lower_is_better=False),
     Scenario("https1-10m", "HTTPS/1.1, 10 MB, 4 connections", "MB per CPU-second", bulk(10, 4),
-             lower_is_better=False),
-    Scenario("handshake-full", "connection with a full handshake and one request", "µs CPU",
-             handshakes("full")),
-    Scenario("handshake-resumed", "connection with a resumed handshake and one request", "µs CPU",
-             handshakes("resumed")),
-    Scenario("idle-memory", "idle TLS connection", "KB", idle_memory),
-    Scenario("access-log", "HTTPS/1.1, 1 KB, 64 connections, JSON access log on", "µs CPU",
-             small("https", 64), subjects=("gatehouse+log", "gatehouse"), optional=True),
+             (("https1", "10m"),), lower_is_better=False),
+    Scenario("h2-1m", "HTTP/2, 1 MB, 16 connections", "MB per CPU-second", bulk_http2(1, 16, 1),
+             (("https2", "1m"),), lower_is_better=False),
+    Scenario("h2-10m", "HTTP/2, 10 MB, 4 connections", "MB per CPU-second", bulk_http2(10, 4, 1),
+             (("https2", "10m"),), lower_is_better=False),
+    each("handshake-full", "connection with a full handshake and one request", handshakes("full"),
+         HTTP1, syscalls=None),
+    each("handshake-resumed", "connection with a resumed handshake and one request",
+         handshakes("resumed"), HTTP1, syscalls=None),
+    Scenario("idle-memory", "idle TLS connection", "KB", idle_memory("idle"), HTTP1),
+    Scenario("idle-memory-h2", "idle HTTP/2 connection", "KB", idle_memory("idle-http2"), HTTP2),
+    each("access-log", "HTTPS/1.1, 1 KB, 64 connections, JSON access log on", small("https", 64),
+         HTTP1, subjects=("gatehouse+log", "gatehouse"), optional=True, syscalls=None),
 ]
