@@ -187,6 +187,7 @@ bool RecordLayer::decrypt(std::string_view record, char* out) {
   EVP_CIPHER_CTX* const cipher = reading_.cipher.get();
   int written = 0;
   ++reading_.sequence;
+  ++opened_;
   return EVP_DecryptInit_ex2(cipher, nullptr, nullptr, nonce.data(), tag) == 1 &&
          EVP_DecryptUpdate(cipher, nullptr, &written, bytes_of(record.data()), header_bytes) == 1 &&
          EVP_DecryptUpdate(cipher, bytes_of(out), &written, body, static_cast<int>(length)) == 1 &&
@@ -220,6 +221,9 @@ RecordLayer::Opened RecordLayer::take_handshake(std::string_view content) {
   const char request = message_.back();
   if (request != update_requested && request != update_not_requested) {
     return fail(Alert::illegal_parameter, "a malformed TLS KeyUpdate");
+  }
+  if (++key_updates_ > key_updates_max + opened_ / records_a_key_update_min) {
+    return fail(Alert::unexpected_message, "too many TLS KeyUpdates");
   }
   if (!reading_.update(cipher_, false)) return fail(Alert::internal_error, "no new TLS key");
   if (request == update_requested) key_update_due_ = true;

@@ -30,6 +30,11 @@ class RecordLayer {
   /// (section 5.5).
   static constexpr uint64_t records_a_key_max = uint64_t{1} << 23;
 
+  /// KeyUpdates that a peer may send at once, and records it may send for each further one: they
+  /// cost more than they are long.
+  static constexpr uint64_t key_updates_max = 32;
+  static constexpr uint64_t records_a_key_update_min = 1024;
+
   enum class ContentType : uint8_t { alert = 21, handshake = 22, application_data = 23 };
 
   /// `cipher_suite` is its number in TLS; `records_sent` were sealed under the server's secret
@@ -92,6 +97,8 @@ class RecordLayer {
   Direction reading_, writing_;
   std::array<char, 5> message_{};  // a KeyUpdate, as far as it has come
   uint8_t message_size_ = 0;
+  uint64_t opened_ = 0;
+  uint64_t key_updates_ = 0;
   bool key_update_due_ = false;
   Alert alert_{};
   const char* problem_ = nullptr;

@@ -263,6 +263,9 @@ void Stream::shutdown_write() {
 
 void Stream::close() {
   if (held_) release();
+  // Broken with bytes left that never went: the kernel need not keep those before them either, for
+  // a peer that may take nothing for ever.
+  if (failed() && !output_.empty()) reset_at_close();
   reactor_.forget(*this);
   reactor_.close(*this);
   observer_ = nullptr;
@@ -272,9 +275,14 @@ void Stream::abort() {
   if (!is_open()) return;
   held_ = false;
   output_.clear();
+  reset_at_close();
+  close();
+}
+
+void Stream::reset_at_close() {
+  if (!is_open()) return;
   const linger now{1, 0};
   setsockopt(fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
-  close();
 }
 
 }  // namespace gatehouse::tls

@@ -159,6 +159,7 @@ class Stream final : public base::Source, private base::Deferred {
   void on_deferred() override { release(); }
   Io send_plain(std::span<const std::string_view> pieces);
   Io send_failed(int cause);
+  void reset_at_close();
   Io break_off(base::ErrorKind kind, const char* text, int cause = 0);
   Io tls_failure(int result);
 

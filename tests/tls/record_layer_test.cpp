@@ -274,4 +274,28 @@ TEST_CASE("the size of a record is known once its header is whole") {
   CHECK(RecordLayer::record_size({"\x17\x03\x03\xff\xff", 5}) == 5 + 0xffff);
 }
 
+TEST_CASE("KeyUpdates between single bytes are refused when there are too many for so little") {
+  Ends ends;
+  std::array<char, RecordLayer::small_record_bytes> record;
+  const auto update = [&] {
+    return std::string(record.data(), ends.peer->seal_key_update(record.data()));
+  };
+  for (uint64_t i = 0; i < RecordLayer::key_updates_max; ++i) {
+    REQUIRE(open(*ends.ours, update()).opened == Opened::nothing);
+    REQUIRE(open(*ends.ours, sealed(*ends.peer, ContentType::application_data, "x")).content ==
+            "x");
+  }
+  SECTION("too many") {
+    CHECK(alert_of(*ends.ours, update()) == text_of(Alert::unexpected_message));
+  }
+  SECTION("enough was sent meanwhile") {
+    for (uint64_t i = 0; i < RecordLayer::records_a_key_update_min; ++i) {
+      const auto data = sealed(*ends.peer, ContentType::application_data, "x");
+      REQUIRE(open(*ends.ours, data).opened == Opened::data);
+    }
+    CHECK(open(*ends.ours, update()).opened == Opened::nothing);
+    CHECK(alert_of(*ends.ours, update()) == text_of(Alert::unexpected_message));
+  }
+}
+
 }  // namespace gatehouse::tls
