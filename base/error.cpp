@@ -67,6 +67,10 @@ ErrorKind kind_of(int code) {
 
 }  // namespace
 
+bool out_of_resources(int code) {
+  return code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM;
+}
+
 Error from_errno(int code, std::string context) {
   context += ": ";
   context += std::strerror(code);

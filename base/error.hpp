@@ -58,6 +58,9 @@ using Result = boost::system::result<T, Error>;
 
 std::string_view name(ErrorKind kind);
 
+/// Descriptors, memory or buffers of this machine ran out: no peer is to blame.
+bool out_of_resources(int code);
+
 /// "context: strerror(errno)" with the kind that fits the errno.
 Error from_errno(int code, std::string context);
 

@@ -4,11 +4,16 @@
 // private key, a token or an authorization field.
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "base/clock.hpp"
 
 namespace gatehouse::base::log {
 
@@ -25,6 +30,18 @@ struct Settings {
 std::string configure(const Settings& settings);
 
 bool enabled(Level level);
+
+/// For what may happen a thousand times a second: one line of it does. Any thread.
+class Throttle {
+ public:
+  bool allows(Monotonic::time_point now) {
+    const int64_t second = now.time_since_epoch() / std::chrono::seconds(1);
+    return last_.exchange(second, std::memory_order_relaxed) != second;
+  }
+
+ private:
+  std::atomic<int64_t> last_{0};
+};
 
 /// Writes one line. Prefer the functions below.
 void write(Level level, std::string_view text);

@@ -231,6 +231,12 @@ base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::Metri
     co_return connect_error(ErrorKind::timeout, origin,
                             "no connection within timeouts.upstream_connect");
   }
+  if (base::out_of_resources(problem)) {
+    // Ours, not the origin's: another attempt, or another server, would end the same.
+    Error error = connect_error(ErrorKind::unavailable, origin, std::strerror(problem), problem);
+    error.retry = Retry::never;
+    co_return error;
+  }
   resolved.until = {};  // the name may have moved
   const Error cause = base::from_errno(problem, "");
   co_return connect_error(cause.kind, origin, std::strerror(problem), problem);

@@ -1,6 +1,5 @@
 #include "proxy/introduction.hpp"
 
-#include <atomic>
 #include <sys/socket.h>
 
 #include "base/log.hpp"
@@ -84,9 +83,8 @@ const char* missing_introduction(tls::Stream& stream) {
 
 void log_refused_introduction(const ClientFacts& peer, const char* problem,
                               base::Monotonic::time_point now) {
-  static std::atomic<int64_t> last_logged{0};
-  const int64_t second = now.time_since_epoch() / std::chrono::seconds(1);
-  if (last_logged.exchange(second, std::memory_order_relaxed) == second) return;
+  static base::log::Throttle throttle;
+  if (!throttle.allows(now)) return;
   base::log::warn(
       "closed a connection of {}: PROXY header: {}; with server.proxy_protocol every connection of "
       "trusted_proxies and of Unix sockets must begin with one",

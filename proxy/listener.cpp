@@ -1,6 +1,7 @@
 #include "proxy/listener.hpp"
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -89,6 +90,12 @@ void remove_stale(const config::ListenAddress& address, const sockaddr_storage& 
   ::close(probe);
 }
 
+int client_descriptors_max() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  return static_cast<int>(limit.rlim_cur * Listener::client_descriptors_percent / 100);
+}
+
 void set(int fd, int level, int option, int value) {
   setsockopt(fd, level, option, &value, sizeof value);
 }
@@ -175,6 +182,7 @@ Listener::Listener(base::Reactor& reactor, base::MetricShard& metrics,
       encrypted_(encrypted),
       accept_(std::move(accept)),
       pause_timer_(*this),
+      descriptors_max_(client_descriptors_max()),
       reserve_(::open("/dev/null", O_RDONLY | O_CLOEXEC)) {}
 
 Listener::~Listener() {
@@ -204,28 +212,39 @@ bool Listener::accept_one() {
   socklen_t size = sizeof storage;
   const int fd = ::accept4(this->fd(), reinterpret_cast<sockaddr*>(&storage), &size,
                            SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd >= 0) {
+  if (fd >= 0 && fd < descriptors_max_) {
     accept_(*this, fd, internet_endpoint(storage));
     return true;
   }
-  const bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-  if (exhausted) pause_accepting(errno);
+  if (fd >= 0) {
+    ::close(fd);
+    metrics_.add(base::Metric::connections_refused);
+    pause_accepting(EMFILE);
+    return false;
+  }
+  const int cause = errno;
+  if (!base::out_of_resources(cause)) return false;
+  turn_one_away();
+  pause_accepting(cause);
   return false;
 }
 
-// Out of descriptors: the reserve lets one client be told (by a close) rather than left waiting,
-// then accepting rests, so that a full table costs no CPU.
+// The reserve lets one client be told (by a close) rather than left waiting.
+void Listener::turn_one_away() {
+  if (reserve_ >= 0) ::close(reserve_);
+  const int fd = ::accept4(this->fd(), nullptr, nullptr, SOCK_CLOEXEC);
+  if (fd >= 0) {
+    ::close(fd);
+    metrics_.add(base::Metric::connections_refused);
+  }
+  reserve_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+// Out of descriptors or memory: accepting rests, so that a full table costs no CPU.
 void Listener::pause_accepting(int cause) {
   metrics_.add(base::Metric::accept_paused);
-  if (reserve_ >= 0) {
-    ::close(reserve_);
-    const int fd = ::accept4(this->fd(), nullptr, nullptr, SOCK_CLOEXEC);
-    if (fd >= 0) ::close(fd);
-    reserve_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  }
-  static std::atomic<int64_t> last_logged{0};
-  const int64_t second = reactor_.now().time_since_epoch() / std::chrono::seconds(1);
-  if (last_logged.exchange(second, std::memory_order_relaxed) != second) {
+  static log::Throttle throttle;
+  if (throttle.allows(reactor_.now())) {
     log::error(
         "cannot accept a connection on {}: {}; raise the limit of open files (ulimit -n, or "
         "LimitNOFILE= in the unit)",

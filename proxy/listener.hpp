@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <boost/asio/ip/tcp.hpp>
@@ -46,6 +47,9 @@ boost::asio::ip::tcp::endpoint internet_endpoint(const sockaddr_storage& storage
 class Listener final : public base::Source, public base::Retirable {
  public:
   static constexpr int backlog = 4096;
+  /// Of the descriptors that the process may have, clients take no more than these: the rest is for
+  /// connections to origins, files and the admin interface.
+  static constexpr rlim_t client_descriptors_percent = 75;
   /// How long accepting rests after the process ran out of descriptors or memory.
   static constexpr std::chrono::milliseconds pause{100};
 
@@ -73,6 +77,7 @@ class Listener final : public base::Source, public base::Retirable {
 
   void on_ready() override;
   bool accept_one();
+  void turn_one_away();
   void pause_accepting(int cause);
   void resume_accepting();
 
@@ -82,7 +87,8 @@ class Listener final : public base::Source, public base::Retirable {
   bool encrypted_;
   Accept accept_;
   PauseTimer pause_timer_;
-  int reserve_ = -1;  // a descriptor to give up when there are no others
+  int descriptors_max_;  // numbers are given lowest first, so this many are in use below it
+  int reserve_ = -1;     // a descriptor to give up when there are no others
 };
 
 }  // namespace gatehouse::proxy

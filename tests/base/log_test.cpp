@@ -129,3 +129,13 @@ TEST_CASE("A line has a bound") {
   program_log::info("{}", std::string(100'000, 'x'));
   CHECK(file.lines().at(0).size() < 9000);
 }
+
+TEST_CASE("A throttle lets one line a second through") {
+  using namespace std::chrono_literals;
+  program_log::Throttle throttle;
+  const gatehouse::base::Monotonic::time_point start{10s};
+  CHECK(throttle.allows(start));
+  CHECK_FALSE(throttle.allows(start + 999ms));
+  CHECK(throttle.allows(start + 1000ms));
+  CHECK_FALSE(throttle.allows(start + 1001ms));
+}
