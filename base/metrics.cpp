@@ -54,6 +54,11 @@ constexpr Row rows[] = {
      "Requests refused as malformed or over a limit."},
     {Metric::requests_cancelled, Type::counter, "requests_cancelled_total", "",
      "Requests whose client went away before the answer."},
+    {Metric::slow_heads, Type::counter, "slow_clients_total", R"(kind="head")",
+     "Requests ended because their client sent its head or its body too slowly, or took its "
+     "answer too slowly, by kind."},
+    {Metric::slow_bodies, Type::counter, "slow_clients_total", R"(kind="body")", ""},
+    {Metric::slow_readers, Type::counter, "slow_clients_total", R"(kind="reader")", ""},
     {Metric::tunnels, Type::counter, "tunnels_total", "",
      "Requests that became tunnels (WebSocket)."},
     {Metric::tunnels_active, Type::gauge, "tunnels_active", "", "Tunnels open now."},

@@ -32,6 +32,9 @@ enum class Metric : uint16_t {
   responses_5xx,
   requests_refused,    // malformed or over a limit
   requests_cancelled,  // the client went away
+  slow_heads,
+  slow_bodies,
+  slow_readers,
   tunnels,
   tunnels_active,        // gauge
   downstream_bytes_in,   // request bodies

@@ -26,6 +26,7 @@ constexpr uint64_t header_bytes_max = 64 * 1024;
 constexpr uint32_t fields_min = 8;
 constexpr uint32_t fields_max = 10'000;
 constexpr uint64_t body_bytes_max = uint64_t{1} << 62;
+constexpr uint64_t body_rate_max = 1024 * 1024;
 constexpr uint32_t streams_max = 10'000;
 
 void parse_server(Reader& reader, Draft& draft);
@@ -216,6 +217,7 @@ void parse_limits(Reader& reader, Limits& limits) {
   reader.read_size("request_header", limits.request_header, header_bytes_min, header_bytes_max);
   reader.read("request_fields", limits.request_fields, fields_min, fields_max);
   reader.read_size("request_body", limits.request_body, 0, body_bytes_max);
+  reader.read_size("request_body_rate", limits.request_body_rate, 0, body_rate_max);
   reader.read("http2_streams", limits.http2_streams, 1, streams_max);
 }
 

@@ -98,8 +98,9 @@ struct Limits {
   uint32_t connections_per_client = 0;  // 0: no limit
   uint64_t request_header = 32 * 1024;
   uint32_t request_fields = 128;
-  uint64_t request_body = 0;     // 0: no limit
-  uint32_t http2_streams = 128;  // concurrent, a connection
+  uint64_t request_body = 0;        // 0: no limit
+  uint64_t request_body_rate = 64;  // bytes a second, at least; 0: any
+  uint32_t http2_streams = 128;     // concurrent, a connection
 };
 
 /// One certificate authority, built in or from [ca.NAME].

@@ -103,6 +103,7 @@ Poll Http1Server::begin_exchange() {
   request_complete_ = request_->framing == Framing::none ||
                       (request_->framing == Framing::length && body_remaining_ == 0);
   if (request_->framing == Framing::chunked) chunks_ = base::Recycled<ChunkDecoder>::take();
+  pace_.begin(settings_.body_timeout, settings_.body_bytes_a_second);
   keep_alive_ = request_->keep_alive;
   return Poll::ready;
 }
@@ -132,6 +133,7 @@ bool Http1Server::finish_request() {
   body_bytes_ = 0;
   body_failure_ = nullptr;
   head_begun_ = false;
+  answered_ = false;
   response_ended_ = false;
   response_framing_ = Framing::none;
   read_timer_.disarm();
@@ -179,6 +181,7 @@ Poll Http1Server::poll_body() {
           request_->framing == Framing::chunked ? take_chunked(bytes) : take_body(bytes);
       if (taken != Poll::pending) {
         read_timer_.disarm();
+        pace_.received(chunk_.bytes.size(), reactor_.now());
         return taken;
       }
     }
@@ -195,7 +198,7 @@ Poll Http1Server::poll_body() {
 
 void Http1Server::park_body(base::Parked& operation) {
   waiting_ = Waiting::body;
-  if (!tunnel_) reactor_.arm(read_timer_, settings_.body_timeout);
+  if (!answered_) reactor_.arm(read_timer_, pace_.wait(reactor_.now()));
   stream_.reading.park(operation);
 }
 
@@ -261,6 +264,8 @@ void Http1Server::write_interim(const ResponseHead& head) {
 }
 
 void Http1Server::write_head(const ResponseHead& head, const BodyChunk& first) {
+  answered_ = true;
+  if (waiting_ == Waiting::body) read_timer_.disarm();
   if (head.status == 101) return begin_tunnel(head, first);
   const bool old = request_->version == Version::http10;
   response_framing_ = head.framing;

@@ -8,6 +8,7 @@
 #include "base/buffer.hpp"
 #include "base/reactor.hpp"
 #include "config/snapshot.hpp"
+#include "http/body_pace.hpp"
 #include "http/http1_parser.hpp"
 #include "http/http1_writer.hpp"
 #include "http/stream.hpp"
@@ -19,7 +20,8 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
  public:
   struct Settings {
     HeadLimits head;
-    uint64_t body_bytes_max = 0;  // 0: no limit
+    uint64_t body_bytes_max = 0;       // 0: no limit
+    uint64_t body_bytes_a_second = 0;  // at least; 0: any
     config::Duration header_timeout, idle_timeout, body_timeout;
   };
   /// A client that takes less than this in a body_timeout is too slow.
@@ -101,6 +103,7 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   std::optional<Refusal> refusal_;
   uint64_t body_remaining_ = 0;
   uint64_t body_bytes_ = 0;
+  BodyPace pace_;
   uint64_t sent_mark_ = 0;
   const char* body_failure_ = nullptr;
   base::ErrorKind body_failure_kind_ = base::ErrorKind::io;
@@ -109,6 +112,7 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   bool head_begun_ = false;
   bool first_request_ = true;
   bool fin_with_request_ = false;
+  bool answered_ = false;  // the final head was written
   bool response_ended_ = false;
   bool keep_alive_ = true;
   bool closing_ = false;

@@ -42,6 +42,7 @@ void Http2ServerStream::take_head(FieldSection& section, bool last) {
   head_bytes_ = std::move(section.bytes);
   std::swap(head.fields, section.fields);
   head.version = Version::http2;
+  pace_.begin(server_.settings().body_timeout, server_.settings().body_bytes_a_second);
   head.method_text = section.method;
   head.target = section.path;
   head.scheme = section.scheme;
@@ -103,6 +104,7 @@ Poll Http2ServerStream::poll_body() {
   }
   if (got != Poll::ready) return got;
   read_timer_.disarm();
+  pace_.received(chunk_.bytes.size(), session_.reactor().now());
   body_bytes_ += chunk_.bytes.size();
   const uint64_t most = server_.settings().body_bytes_max;
   if (most != 0 && body_bytes_ > most && !tunnel_) {
@@ -113,7 +115,8 @@ Poll Http2ServerStream::poll_body() {
 }
 
 void Http2ServerStream::park_body(base::Parked& operation) {
-  if (!tunnel_) session_.reactor().arm(read_timer_, server_.settings().body_timeout);
+  base::Reactor& reactor = session_.reactor();
+  if (!answered_) reactor.arm(read_timer_, pace_.wait(reactor.now()));
   receiving_.park(operation);
 }
 
@@ -141,6 +144,8 @@ void Http2ServerStream::write_interim(const ResponseHead& head) {
 }
 
 void Http2ServerStream::write_head(const ResponseHead& head, const BodyChunk& first) {
+  answered_ = true;
+  read_timer_.disarm();
   if (closed() || failed()) return;
   if (head.status == 101) return begin_tunnel(head, first);
   const std::array<char, 3> status = status_text(head.status);

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/buffer.hpp"
+#include "http/body_pace.hpp"
 #include "http/http2_session.hpp"
 #include "http/http2_stream.hpp"
 #include "http/rules.hpp"
@@ -66,8 +67,10 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
   const char* body_failure_ = nullptr;  // an answer may still be written
   base::ErrorKind body_failure_kind_ = base::ErrorKind::io;
   uint64_t body_bytes_ = 0;
+  BodyPace pace_;
   uint64_t sent_mark_ = 0;
   bool begun_ = false;
+  bool answered_ = false;  // the final head was written
   bool tunnel_ = false;
   bool end_alone_ = false;  // what is still to come of the request is its end
 };
@@ -76,7 +79,8 @@ class Http2Server final : public Http2Session {
  public:
   struct Settings {
     Http2Session::Settings session;
-    uint64_t body_bytes_max = 0;  // 0: no limit
+    uint64_t body_bytes_max = 0;       // 0: no limit
+    uint64_t body_bytes_a_second = 0;  // at least; 0: any
     config::Duration idle_timeout, body_timeout;
   };
   /// How long a client that was told to go may still open streams that were on their way.

@@ -52,7 +52,8 @@ class ServerStream {
   virtual RequestHead& request() = 0;
 
   /// Reads the next piece of the request's body into `chunk()`. After the last piece the stream
-  /// is `request_complete()` and must not be read again.
+  /// is `request_complete()` and must not be read again. A client that is too slow fails it, but
+  /// only until the final head is written: from then on the two may talk as they like.
   virtual Poll poll_body() = 0;
   virtual void park_body(base::Parked& operation) = 0;
   const BodyChunk& chunk() const { return chunk_; }

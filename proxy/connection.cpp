@@ -391,6 +391,10 @@ bool Connection::serves(std::string_view authority) {
 base::Task<void> Connection::answer_refusal(http::ServerStream& stream, http::Refusal refusal) {
   worker_.metrics().add(Metric::requests_refused);
   worker_.metrics().add(Metric::requests);
+  if (refusal.status == 408) {
+    worker_.metrics().add(Metric::slow_heads);
+    worker_.metrics().add(Metric::downstream_timeouts);
+  }
   worker_.metrics().add(Metric::responses_4xx, refusal.status < 500 ? 1 : 0);
   worker_.metrics().add(Metric::responses_5xx, refusal.status < 500 ? 0 : 1);
   write_error_page(stream, ErrorPage{refusal.status});

@@ -77,6 +77,8 @@ class Exchange final : public http::ServerStream::Watcher {
     worker_.metrics().add(Metric::requests_active, -1);
   }
 
+  /// Waits until the answer has left.
+  base::Task<void> finish();
   /// Answers here, or says which upstream is to answer.
   const Upstream* route();
   base::Task<void> forward(const Upstream& upstream);
@@ -101,6 +103,7 @@ class Exchange final : public http::ServerStream::Watcher {
   bool may_retry(const Upstream& upstream, const Relay* relay);
   void fail();
   void count_failure(uint16_t status);
+  void note_slow_reader();
 
   Worker& worker_;
   const ClientFacts& facts_;
@@ -390,7 +393,10 @@ base::Task<void> Exchange::respond(Relay& relay) {
   client_.release();
   head_sent_ = end != Relay::End::not_begun;
   if (end == Relay::End::complete) co_return;
-  if (end == Relay::End::client_lost) gone_ = true;
+  if (end == Relay::End::client_lost) {
+    note_slow_reader();
+    gone_ = true;
+  }
   fail();
 }
 
@@ -418,6 +424,7 @@ base::Task<void> Exchange::tunnel() {
 // a pooled connection turned out closed, or repeating does no harm.
 bool Exchange::may_retry(const Upstream& upstream, const Relay* relay) {
   if (gone_ || error_->side != Side::upstream) return false;
+  if (error_->kind == ErrorKind::unavailable && error_->retry == Retry::never) return false;
   if (!body_.repeatable() || (relay != nullptr && relay->uploading())) return false;
   if (client_ && client_->response_begun()) return false;
   if (error_->retry == Retry::if_reused) {
@@ -456,13 +463,34 @@ void Exchange::count_failure(uint16_t status) {
   }
   const bool timeout = error_->kind == ErrorKind::timeout;
   if (error_->side == Side::downstream) {
-    if (timeout) metrics.add(Metric::downstream_timeouts);
+    if (timeout) {
+      metrics.add(Metric::downstream_timeouts);
+      metrics.add(Metric::slow_bodies);
+    }
     return;
   }
   metrics.add(Metric::upstream_failures);
   if (timeout) metrics.add(Metric::upstream_timeouts);
+  // When something of our own has run out, every request says the same.
+  static base::log::Throttle throttle;
+  if (error_->kind == ErrorKind::unavailable && !throttle.allows(worker_.reactor().now())) return;
   log::warn("{} {}{}: {}", stream_.request().method_text, stream_.request().authority,
             stream_.request().target.substr(0, 200), error_->context);
+}
+
+base::Task<void> Exchange::finish() {
+  auto drained = stream_.drained();
+  const bool taken = co_await drained;
+  if (!taken && !error_ && !gone_) note_slow_reader();
+}
+
+/// The client takes no more of the answer. If it is still there, it was too slow.
+void Exchange::note_slow_reader() {
+  const Error error = stream_.error();
+  if (error.kind != ErrorKind::timeout) return;
+  reason_ = "the client reads too slowly";
+  worker_.metrics().add(Metric::slow_readers);
+  worker_.metrics().add(Metric::downstream_timeouts);
 }
 
 void Exchange::on_client_gone() {
@@ -511,12 +539,12 @@ void Exchange::record() {
   AccessRecord record = make_record(worker_, facts_, stream_.request());
   if (!client_text_.empty()) record.client = client_text_;
   if (endpoint_ != nullptr) record.upstream = endpoint_->settings->text;
-  if (gone_) {
+  if (reason_ != nullptr) {
+    record.error = reason_;
+  } else if (gone_) {
     record.error = "the client went away";
   } else if (error_) {
     record.error = error_->context;
-  } else if (reason_ != nullptr) {
-    record.error = reason_;
   }
   record.status = status_;
   record.retries = static_cast<uint8_t>(attempts_ > 1 ? attempts_ - 1 : 0);
@@ -536,8 +564,8 @@ base::Task<void> answer(Worker& worker, const ClientFacts& facts, http::ServerSt
     auto forwarding = exchange.forward(*upstream);
     co_await forwarding;
   }
-  auto drained = stream.drained();
-  co_await drained;
+  auto finishing = exchange.finish();
+  co_await finishing;
   exchange.record();
 }
 

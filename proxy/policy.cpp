@@ -8,6 +8,7 @@ http::Http1Server::Settings server_settings(const config::Snapshot& snapshot) {
   http::Http1Server::Settings settings;
   settings.head = {snapshot.limits.request_header, snapshot.limits.request_fields};
   settings.body_bytes_max = snapshot.limits.request_body;
+  settings.body_bytes_a_second = snapshot.limits.request_body_rate;
   settings.header_timeout = snapshot.timeouts.request_header;
   settings.idle_timeout = snapshot.timeouts.idle;
   settings.body_timeout = snapshot.timeouts.body;
@@ -21,6 +22,7 @@ http::Http2Server::Settings http2_server_settings(const config::Snapshot& snapsh
   settings.session.header_timeout = snapshot.timeouts.request_header;
   settings.session.stall_timeout = snapshot.timeouts.body;
   settings.body_bytes_max = snapshot.limits.request_body;
+  settings.body_bytes_a_second = snapshot.limits.request_body_rate;
   settings.idle_timeout = snapshot.timeouts.idle;
   settings.body_timeout = snapshot.timeouts.body;
   return settings;

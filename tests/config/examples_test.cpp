@@ -127,6 +127,7 @@ TEST_CASE("every key that the parser knows is in the documentation") {
                           "connections_per_client",
                           "request_fields",
                           "request_body",
+                          "request_body_rate",
                           "email",
                           "ca",
                           "challenges",

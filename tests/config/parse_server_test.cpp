@@ -138,7 +138,8 @@ TEST_CASE("every key of [log], [timeouts] and [limits] reaches the snapshot") {
       "upstream_connect = '5s'\nupstream_response = '6s'\nupstream_idle = '7s'\n"
       "tunnel = '8s'\n"
       "[limits]\nconnections = 10\nconnections_per_client = 11\nrequest_header = '12KiB'\n"
-      "request_fields = 13\nrequest_body = '14MiB'\nhttp2_streams = 15\n" +
+      "request_fields = 13\nrequest_body = '14MiB'\nhttp2_streams = 15\n"
+      "request_body_rate = '16B'\n" +
       site);
   CHECK(snapshot->limits.http2_streams == 15);
   CHECK(snapshot->log.level == LogLevel::debug);
@@ -162,6 +163,7 @@ TEST_CASE("every key of [log], [timeouts] and [limits] reaches the snapshot") {
   CHECK(limits.request_header == 12 * 1024);
   CHECK(limits.request_fields == 13);
   CHECK(limits.request_body == 14 * 1024 * 1024);
+  CHECK(limits.request_body_rate == 16);
 }
 
 TEST_CASE("a timeout of zero, a limit of nothing and an odd log target are refused") {
@@ -170,10 +172,10 @@ TEST_CASE("a timeout of zero, a limit of nothing and an odd log target are refus
         "[limits]\nconnections = 0\n", "[limits]\nrequest_fields = 7\n",
         "[limits]\nrequest_header = '1MB'\n", "[limits]\nrequest_header = '512B'\n",
         "[limits]\nrequest_header = '2MiB'\n", "[limits]\nrequest_body = -1\n",
-        "[limits]\nrequest_body = true\n", "[limits]\nhttp2_streams = 'x'\n",
-        "[log]\nlevel = 'warning'\n", "[log]\nformat = 'xml'\n", "[log]\nfile = 'off'\n",
-        "[log]\nfile = ''\n", "[log]\naccess = 'sdtout'\n", "[log]\nredact = ['a b']\n",
-        "[log]\naccess_format = 'combined'\n"}) {
+        "[limits]\nrequest_body = true\n", "[limits]\nrequest_body_rate = '2MiB'\n",
+        "[limits]\nhttp2_streams = 'x'\n", "[log]\nlevel = 'warning'\n", "[log]\nformat = 'xml'\n",
+        "[log]\nfile = 'off'\n", "[log]\nfile = ''\n", "[log]\naccess = 'sdtout'\n",
+        "[log]\nredact = ['a b']\n", "[log]\naccess_format = 'combined'\n"}) {
     INFO(text);
     CHECK(mistakes(text + site).size() == 1);
   }

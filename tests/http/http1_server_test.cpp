@@ -214,6 +214,31 @@ TEST_CASE("a body that stalls fails with a timeout") {
   CHECK(scene.log.find("did not come in time") != std::string::npos);
 }
 
+TEST_CASE("a body that trickles fails, unless its answer is under way") {
+  const bool answered = GENERATE(false, true);
+  auto quick = settings();
+  quick.body_timeout = milliseconds(300);
+  quick.body_bytes_a_second = 64;
+  Scene scene(quick);
+  base::spawn(serve(scene));
+  scene.pair.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+  scene.stage.settle();
+  if (answered) {
+    ResponseHead head;
+    head.status = 200;
+    head.framing = Framing::chunked;
+    scene.server->write_head(head, {});
+  }
+  const auto end = std::chrono::steady_clock::now() + milliseconds(1000);
+  while (std::chrono::steady_clock::now() < end && !scene.log.ends_with("\n")) {
+    scene.pair.send("1\r\na\r\n");
+    const auto next = std::chrono::steady_clock::now() + milliseconds(50);
+    while (std::chrono::steady_clock::now() < next) scene.stage.context.run_one_until(next);
+  }
+  const bool failed = scene.log.find("did not come in time") != std::string::npos;
+  CHECK(failed == !answered);
+}
+
 namespace {
 
 struct Watching final : ServerStream::Watcher {

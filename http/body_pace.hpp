@@ -1,0 +1,61 @@
+// How long a client may still be waited for in the middle of its body: waiting uses patience up,
+// bytes bring it back.
+//
+// Only waiting counts, so an origin that takes its time costs the client nothing. Knows no stream
+// and holds no timer: whoever waits arms one. Lives in one request.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "base/clock.hpp"
+#include "config/snapshot.hpp"
+
+namespace gatehouse::http {
+
+class BodyPace {
+ public:
+  using Time = base::Monotonic::time_point;
+
+  /// A body begins. `most` is the longest wait; on average it has to bring `bytes_a_second`, or 0:
+  /// anything brings all patience back.
+  void begin(config::Duration most, uint64_t bytes_a_second) {
+    most_ = patience_ = most;
+    bytes_a_second_ = bytes_a_second;
+    waiting_since_.reset();
+  }
+  /// A wait begins; it may last so long.
+  config::Duration wait(Time now) {
+    spend(now);
+    waiting_since_ = now;
+    return std::chrono::ceil<config::Duration>(patience_);
+  }
+  /// It is over, or there was none, and so many bytes have come.
+  void received(uint64_t bytes, Time now) {
+    spend(now);
+    waiting_since_.reset();
+    const bool restored = bytes_a_second_ == 0 || bytes >= bytes_restoring_max;
+    patience_ = restored
+                    ? most_
+                    : std::min(most_, patience_ + Patience(bytes * 1'000'000 / bytes_a_second_));
+  }
+
+ private:
+  using Patience = std::chrono::microseconds;
+  static constexpr uint64_t bytes_restoring_max = uint64_t{1} << 40;  // more would overflow
+
+  void spend(Time now) {
+    if (!waiting_since_) return;
+    const auto waited = std::chrono::duration_cast<Patience>(now - *waiting_since_);
+    patience_ = std::max(Patience(0), patience_ - waited);
+  }
+
+  Patience most_{0};
+  Patience patience_{0};
+  uint64_t bytes_a_second_ = 0;
+  std::optional<Time> waiting_since_;
+};
+
+}  // namespace gatehouse::http
