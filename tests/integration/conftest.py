@@ -17,6 +17,7 @@ from harness.http2 import Http2, trusting_h2  # noqa: E402
 from harness.origin import Origin  # noqa: E402
 from harness.program import Gatehouse  # noqa: E402
 from harness.services import Ask, FaultProxy  # noqa: E402
+from harness.wait import until  # noqa: E402
 from local_ca import Authority, LocalCa  # noqa: E402
 from ports import free_port  # noqa: E402
 
@@ -165,6 +166,12 @@ class Http2World:
     def connect(self, plain=False, **settings):
         return Http2(self.http if plain else self.https, tls=None if plain else self.tls,
                      **settings)
+
+    def fresh(self):
+        """The origin as it was at the beginning, with no connection and nothing recorded."""
+        self.origin.drop_connections()
+        until(lambda: self.program.metric("upstream_idle") == 0, "no upstream connection is left")
+        self.origin.forget()
 
     def stop(self):
         self.origin.released.set()

@@ -226,6 +226,21 @@ class Origin:
         assert self.requests, "no request reached the origin"
         return self.requests[-1]
 
+    def drop_connections(self):
+        """Ends every connection, also those whose thread waits for a request."""
+        for connection in self.connections:
+            try:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def forget(self):
+        """Serves as at the beginning, and has seen nothing."""
+        self.script, self.respond = self.serve, lambda request: answer(b"hello")
+        for kept in (self.requests, self.heads, self.connections):
+            kept.clear()
+        self.bytes_received = b""
+
     def close_listener(self):
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
