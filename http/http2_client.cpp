@@ -57,17 +57,17 @@ Poll Http2ClientStream::poll_drained() {
   return written;
 }
 
-void Http2ClientStream::on_section(FieldSection& section, bool last) {
+void Http2ClientStream::on_section(FieldSection& section, bool) {
   begun_ = true;
   if (final_head_come_) {
     take_trailers(section);
   } else {
-    take_head(section, last);
+    take_head(section);
   }
   session_.touch(*this);
 }
 
-void Http2ClientStream::take_head(FieldSection& section, bool last) {
+void Http2ClientStream::take_head(FieldSection& section) {
   if (section.too_large) return broken(ErrorKind::protocol, "the head is too long");
   Head made{base::Recycled<ResponseHead>::take(), std::move(section.bytes)};
   ResponseHead& head = *made.head;
@@ -75,7 +75,7 @@ void Http2ClientStream::take_head(FieldSection& section, bool last) {
   head.version = Version::http2;
   std::from_chars(section.status.data(), section.status.data() + section.status.size(),
                   head.status);
-  if (const auto refused = check_http2_response(head, method_, last)) {
+  if (const auto refused = check_http2_response(head, method_)) {
     return broken(ErrorKind::protocol, refused->reason);
   }
   head.reason = reason_phrase(head.status);

@@ -47,7 +47,7 @@ class Http2ClientStream final : public ClientStream, public Http2Stream {
 
   void on_section(FieldSection& section, bool last) override;
   void on_retired() override { timer_.disarm(); }
-  void take_head(FieldSection& section, bool last);
+  void take_head(FieldSection& section);
   void broken(base::ErrorKind kind, const char* text);
   void on_deadline();
   void await_answer();

@@ -437,7 +437,7 @@ std::optional<Refusal> check_http2_request(RequestHead& head, bool ended) {
   return std::nullopt;
 }
 
-std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method, bool ended) {
+std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method) {
   if (head.status < 100) return refuse(502, "the status is not valid");
   if (head.status == 101) return refuse(502, "101 in HTTP/2");
   for (Field& field : head.fields) {
@@ -450,8 +450,9 @@ std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_m
   }
   const bool bodiless = head.status < 200 || head.status == 204 || head.status == 304 ||
                         request_method == Method::head;
-  if (bodiless || ended) return std::nullopt;
+  if (bodiless) return std::nullopt;
   if (!head.has_content_length) {
+    // Also where the head ends the stream: in HTTP/1.1 a body of nothing has to be marked as one.
     head.framing = Framing::until_close;
   } else if (head.content_length > 0) {
     head.framing = Framing::length;

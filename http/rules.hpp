@@ -32,8 +32,8 @@ std::optional<Refusal> check_request(RequestHead& head);
 /// fields become one (section 8.2.3); an extended CONNECT becomes a GET with a `protocol`.
 std::optional<Refusal> check_http2_request(RequestHead& head, bool ended);
 
-/// The same for an HTTP/2 response head. `ended`: there is no body.
-std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method, bool ended);
+/// The same for an HTTP/2 response head.
+std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_method);
 
 /// Checks a parsed HTTP/1 response head and fills its framing (RFC 9112 section 6.3) for a request
 /// with `request_method`. Marks hop-by-hop fields `skip`. 1xx have Framing::none; 101 is refused

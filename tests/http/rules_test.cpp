@@ -508,3 +508,19 @@ TEST_CASE("only idempotent methods may be sent again") {
     CHECK_FALSE(is_idempotent(method));
   }
 }
+
+TEST_CASE("a response over HTTP/2 without a length needs an end of its own over HTTP/1.1") {
+  const auto framing = [](uint16_t status, const Pairs& fields, Method method = Method::get) {
+    ResponseHead head = response(status, fields, Version::http2);
+    REQUIRE_FALSE(check_http2_response(head, method));
+    return head.framing;
+  };
+  CHECK(framing(200, {}) == Framing::until_close);
+  CHECK(framing(404, {{"x-a", "b"}}) == Framing::until_close);
+  CHECK(framing(200, {{"content-length", "5"}}) == Framing::length);
+  CHECK(framing(200, {{"content-length", "0"}}) == Framing::none);
+  CHECK(framing(200, {}, Method::head) == Framing::none);
+  CHECK(framing(204, {}) == Framing::none);
+  CHECK(framing(304, {{"content-length", "5"}}) == Framing::none);
+  CHECK(framing(103, {}) == Framing::none);
+}
