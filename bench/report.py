@@ -74,10 +74,11 @@ def markdown(results):
         f"Command: `bench/run --rounds {results.rounds} --seconds {results.seconds} --markdown`. "
         "One worker each, pinned to CPU 0; load and origin on CPU 1; rounds interleaved. TLS 1.3, "
         "AES-128-GCM, X25519, ECDSA P-256. The origin speaks HTTP/1.1, for gRPC HTTP/2 without "
-        "TLS. HTTP/2 clients offer windows of 1 GiB. The figure is the CPU time of all the proxy's processes "
-        "and threads a request, from the kernel's own accounting; memory is the proportional set "
-        "size. A ratio is taken within each round: median (lowest–highest). For µs and KB lower "
-        "is better, for MB higher. Syscalls are counted in a separate short run.", "",
+        "TLS. HTTP/2 clients offer windows of 1 GiB. The figure is the CPU time of all the proxy's "
+        "processes and threads a request, from the kernel's own accounting; memory is the "
+        "proportional set size. A ratio is taken within each round: median (lowest–highest). For "
+        "µs and KB lower is better, for MB higher. Syscalls are counted in a separate short "
+        "run.", "",
         "![Gatehouse in relation to its peers](results.svg)", "",
         "| scenario | unit | medians | ratio to peer |", "| --- | --- | --- | --- |"]
     for scenario, _, cells, ratios in rows(results):

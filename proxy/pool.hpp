@@ -96,7 +96,7 @@ class Pool {
     http::ResolvedAddresses resolved;
     bool connecting = false;  // one that will carry many requests
     std::vector<base::Event*> waiting;
-    std::vector<base::Event*> waking;  // those whose turn it is, while they are told
+    std::vector<base::Event*> waking;    // those whose turn it is, while they are told
     std::optional<base::Error> problem;  // what the last of these connects met
   };
 
