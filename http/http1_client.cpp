@@ -375,9 +375,11 @@ void Http1Client::on_deadline() {
 
 base::Error Http1Client::error() const {
   if (failure_ == nullptr) return stream_.error();
+  // An origin that is silent is there, and may be at work on the request.
+  const bool gone = failure_kind_ == ErrorKind::closed || failure_kind_ == ErrorKind::reset;
+  const bool stale = reused_ && !response_begun_ && gone;
   return base::Error(failure_kind_, base::Side::upstream,
-                     reused_ && !response_begun_ ? base::Retry::if_reused : base::Retry::never,
-                     failure_);
+                     stale ? base::Retry::if_reused : base::Retry::never, failure_);
 }
 
 }  // namespace gatehouse::http

@@ -288,6 +288,24 @@ TEST_CASE("a reused connection that ends without an answer may be retried, a new
   CHECK(fresh.client->error().retry == base::Retry::never);
 }
 
+TEST_CASE("an origin that is silent on a reused connection is not asked again") {
+  auto quick = settings();
+  quick.response_timeout = milliseconds(200);
+  Scene scene(quick);
+  base::spawn(request(scene));
+  scene.pair.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  scene.stage.until([&] { return scene.ended; });
+  Keeping keeping;
+  scene.rest(keeping);
+  REQUIRE(scene.client->begin(quick) != nullptr);
+  CHECK(scene.client->reused());
+  scene.ended = false;
+  base::spawn(request(scene));
+  scene.stage.until([&] { return scene.ended; });
+  CHECK(scene.client->error().kind == base::ErrorKind::timeout);
+  CHECK(scene.client->error().retry == base::Retry::never);
+}
+
 namespace {
 
 /// The key that the client has sent with its request.
