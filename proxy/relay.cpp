@@ -35,7 +35,7 @@ base::Task<void> Relay::upload() {
     auto reading = downstream_.read_body();
     const bool read = co_await reading;
     if (!read) {
-      if (stopping_ || upstream_.response_begun()) break;
+      if (stopping_ || downloading_) break;
       upload_error_ = downstream_.error();
       upstream_.cancel(ErrorKind::cancelled, "the request's body did not come whole");
       break;
@@ -61,6 +61,7 @@ base::Task<void> Relay::finish() {
 }
 
 base::Task<Relay::End> Relay::download() {
+  downloading_ = true;
   const Poll begun = upstream_.poll_body();
   if (begun == Poll::failed) co_return End::not_begun;
   BodyChunk chunk;

@@ -56,6 +56,7 @@ class Relay {
   bool keep_;
   bool started_ = false;
   bool stopping_ = false;
+  bool downloading_ = false;  // the final response has come: it goes on whatever the upload does
 };
 
 }  // namespace gatehouse::proxy

@@ -195,6 +195,41 @@ def test_100_continue_comes_from_the_origin(proxy, origin, connect):
     assert response.body == b"taken" and origin.last().body == b"body"
 
 
+def test_a_client_that_goes_away_after_100_cancels_its_upload(proxy, origin, connect):
+    gone = threading.Event()
+
+    def script(connection):
+        connection.head()
+        connection.send("HTTP/1.1 100 Continue\r\n\r\n")
+        if connection.closed_by_peer(10):
+            gone.set()
+    origin.script = script
+    with connect() as client:
+        client.send("POST / HTTP/1.1\r\nHost: example.test\r\nExpect: 100-continue\r\n"
+                    "Content-Length: 1000\r\n\r\n")
+        assert client.head().status == 100
+        client.send("some of it")
+        until(lambda: b"some of it" in origin.bytes_received, "the body's beginning")
+    assert gone.wait(10), "the upstream connection was closed"
+    until(lambda: proxy.metric("gatehouse_requests_active") == 0, "no request is left")
+
+
+def test_a_body_over_its_limit_after_100_is_413(gatehouse, config, origin, connect):
+    gatehouse(config.site(origin.address, sections='[limits]\nrequest_body = "10KiB"'))
+
+    def script(connection):
+        connection.head()
+        connection.send("HTTP/1.1 100 Continue\r\n\r\n")
+        connection.closed_by_peer(30)
+    origin.script = script
+    client = connect()
+    client.send("POST / HTTP/1.1\r\nHost: example.test\r\nExpect: 100-continue\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n")
+    assert client.head().status == 100
+    client.send("4000\r\n", b"x" * 0x4000, "\r\n")
+    assert client.response().status == 413
+
+
 def test_a_final_answer_instead_of_100_is_passed_on(proxy, origin, connect):
     def script(connection):
         connection.head()
