@@ -1,0 +1,1 @@
+"""A seeded storm: random clients against faulty origins, and what may become of each request."""
