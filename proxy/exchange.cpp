@@ -438,7 +438,11 @@ bool Exchange::may_retry(const Upstream& upstream, const Relay* relay) {
   const bool harmless =
       error_->retry == Retry::always ||
       (error_->kind != ErrorKind::timeout && http::is_idempotent(stream_.request().method));
-  return harmless && worker_.retry_budget(upstream.index).spend();
+  if (!harmless || !worker_.retry_budget(upstream.index).spend()) return false;
+  // An origin that has not touched the request may well take it the next time, on a connection that
+  // it is not about to close.
+  if (relay != nullptr && error_->retry == Retry::always) tried_ = 0;
+  return true;
 }
 
 // Ends an exchange that went wrong: with an error page if nothing was sent yet, else so that the
