@@ -114,9 +114,15 @@ void Http2Session::terminate(Http2Error code) {
 
 void Http2Session::lose(ErrorKind kind, const char* text) {
   if (ended_) return;
+  if (role_ == Role::client && terminated_) {
+    kind = ErrorKind::protocol;
+    text = "the origin broke the rules of HTTP/2";
+  }
   for (Http2Stream* each = first_; each != nullptr; each = each->next_) {
+    // An answer that has come whole stays so, and so does a refusal.
+    const bool decided = each->closed_ || (role_ == Role::client && each->in_ended_);
     each->closed_ = true;
-    each->fail(kind, text);
+    decided ? touch(*each) : each->fail(kind, text);
   }
   end();
 }
