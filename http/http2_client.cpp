@@ -137,7 +137,11 @@ base::Error Http2ClientStream::error() const {
   using base::Side;
   if (failed()) {
     const bool unsent = client_.unanswered_ || id_ == 0;
-    return {failure_kind_, Side::upstream, unsent ? Retry::if_reused : Retry::never, failure_};
+    const bool closed = failure_kind_ == ErrorKind::closed || failure_kind_ == ErrorKind::reset;
+    // As over HTTP/1.1: the idle connection ended, and nothing more was heard on it.
+    const bool stale = closed && client_.resumed_ && !client_.heard_;
+    const Retry retry = unsent || stale ? Retry::if_reused : Retry::never;
+    return {failure_kind_, Side::upstream, retry, failure_};
   }
   if (close_code_ == static_cast<uint32_t>(Http2Error::refused_stream)) {
     return {ErrorKind::unavailable, Side::upstream, Retry::always, "the origin refused the stream"};
@@ -177,6 +181,10 @@ ClientStream* Http2Client::begin(const Settings& settings) {
   const bool first = !std::exchange(started_, true);
   if (first) start();
   if (!available()) return nullptr;
+  if (!first && idle()) {
+    resumed_ = true;
+    heard_ = false;
+  }
   if (!first && idle() && Http2Session::reactor().now() - idle_since_ >= ping_after) {
     ping();
     flush();

@@ -101,6 +101,7 @@ class Http2Client final : public ClientConnection, private Http2Session {
   IdleTimer idle_timer_;
   base::Monotonic::time_point idle_since_;
   bool started_ = false;
+  bool resumed_ = false;  // after having been idle
   bool going_away_ = false;
   bool unanswered_ = false;  // a ping
 };

@@ -215,6 +215,7 @@ void Http2Session::read() {
 }
 
 bool Http2Session::take(std::span<char> bytes) {
+  heard_ = true;
   busy_ = true;
   const ssize_t taken = nghttp2_session_mem_recv(
       session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());

@@ -130,6 +130,7 @@ class Http2Session : private base::Deferred {
 
   tls::Stream& stream_;
   base::Reactor& reactor_;
+  bool heard_ = false;  // something has come, since a subclass last made this false
 
  private:
   friend struct Http2Callbacks;
