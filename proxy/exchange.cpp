@@ -337,12 +337,21 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
     co_await tunnelling;
     co_return Next::done;
   }
-  if (come) {
+  // To a client that asks for a tunnel over HTTP/2, any success says that it has one (RFC 8441).
+  const bool misleading = come && client_->response().status < 300 &&
+                          stream_.request().version == http::Version::http2 &&
+                          !stream_.request().protocol.empty();
+  if (come && !misleading) {
     auto responding = respond(relay);
     co_await responding;
     co_return Next::done;
   }
-  error_ = relay.upload_error() ? *relay.upload_error() : client_->error();
+  if (misleading) {
+    error_ = Error(ErrorKind::protocol, Side::upstream, Retry::never,
+                   "a success that is no tunnel, to a request for one");
+  } else {
+    error_ = relay.upload_error() ? *relay.upload_error() : client_->error();
+  }
   const bool again = may_retry(upstream, &relay);
   auto finishing = relay.finish();
   co_await finishing;
