@@ -141,6 +141,13 @@ class Client:
             response.trailers.append((name, value.strip()))
         response.body = b"".join(parts)
 
+    def until_end(self):
+        """All that comes before the server closes."""
+        while self.more():
+            pass
+        rest, self.buffer = self.buffer, b""
+        return rest
+
     def closed(self, seconds=10):
         """Whether the server closes, with nothing more sent, within the time."""
         self.sock.settimeout(within(seconds))

@@ -163,6 +163,8 @@ def answer(body=b"hello", status="200 OK", fields=()):
 class Origin:
     """Listens on a free port (or a Unix socket) until stop(); `script(connection)` serves."""
 
+    connection_class = OriginConnection
+
     def __init__(self, script=None, unix_path=None, tls=None):
         self.script = script or self.serve
         self.respond = lambda request: answer(b"hello")
@@ -200,7 +202,7 @@ class Origin:
                 return
         elif sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = OriginConnection(sock, len(self.connections), self)
+        connection = self.connection_class(sock, len(self.connections), self)
         self.connections.append(connection)
         try:
             self.script(connection)
