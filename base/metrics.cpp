@@ -40,6 +40,9 @@ constexpr Row rows[] = {
      "TLS handshakes that failed or were refused."},
     {Metric::handshakes_parked, Type::gauge, "tls_handshakes_parked", "",
      "TLS handshakes waiting for a certificate now."},
+    {Metric::tls_violations, Type::counter, "tls_violations_total", "",
+     "TLS connections ended after their handshake because of records that break the rules, or of "
+     "an alert."},
     {Metric::fallback_served, Type::counter, "tls_fallback_served_total", "",
      "TLS handshakes answered with a self-signed fallback certificate."},
     {Metric::requests, Type::counter, "requests_total", "", "Requests whose head was complete."},

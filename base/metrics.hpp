@@ -22,6 +22,7 @@ enum class Metric : uint16_t {
   handshakes_resumed,
   handshakes_failed,
   handshakes_parked,  // gauge
+  tls_violations,
   fallback_served,
   requests,
   requests_active,  // gauge

@@ -129,6 +129,7 @@ base::Task<void> Connection::run() {
   if (ready && facts_.encrypted) {
     auto securing = secure();
     ready = co_await securing;
+    worker_.metrics().add(ready ? Metric::handshakes_completed : Metric::handshakes_failed);
   }
   if (ready) {
     auto choosing = speaks_http2();
@@ -137,6 +138,9 @@ base::Task<void> Connection::run() {
     co_await serving;
     auto lingering = linger();
     co_await lingering;
+  }
+  if (ready && stream_.failed() && stream_.error_kind() == ErrorKind::tls) {
+    worker_.metrics().add(Metric::tls_violations);
   }
   server_.reset();
   worker_.remove(*this);
@@ -168,10 +172,7 @@ base::Task<bool> Connection::secure() {
   tls::ClientHello hello;
   auto reading = read_hello(hello);
   const bool whole = co_await reading;
-  if (!whole) {
-    worker_.metrics().add(Metric::handshakes_failed);
-    co_return false;
-  }
+  if (!whole) co_return false;
   const SiteRules* site = hello.server_name.empty() ? policy->router.default_site()
                                                     : policy->router.find_site(hello.server_name);
   if (site == nullptr || site->settings->certificates == config::CertificateMode::off) {
@@ -189,7 +190,6 @@ base::Task<bool> Connection::secure() {
   auto handshake =
       complete_handshake(newest ? *policy->tls13 : *policy->tls12, std::move(certificate));
   const bool done = co_await handshake;
-  worker_.metrics().add(done ? Metric::handshakes_completed : Metric::handshakes_failed);
   timer_.disarm();
   if (!done) co_return false;
   if (stream_.resumed()) worker_.metrics().add(Metric::handshakes_resumed);
@@ -299,7 +299,6 @@ base::Task<bool> Connection::complete_handshake(const tls::Context& context,
 }
 
 bool Connection::refuse_handshake(tls::Alert alert) {
-  worker_.metrics().add(Metric::handshakes_failed);
   const auto record = tls::alert_record(alert);
   const std::string_view bytes(record.data(), record.size());
   stream_.write({&bytes, 1});

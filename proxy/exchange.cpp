@@ -437,8 +437,9 @@ bool Exchange::may_retry(const Upstream& upstream, const Relay* relay) {
   if (!body_.repeatable() || (relay != nullptr && relay->uploading())) return false;
   if (client_ && client_->response_begun()) return false;
   if (error_->retry == Retry::if_reused) {
-    // The endpoint is not to blame, and neither is the budget: once, on a new connection.
-    if (fresh_only_) return false;
+    // The endpoint is not to blame: once more, on a new connection. It counts all the same, or an
+    // origin that breaks its kept connections would be sent everything twice.
+    if (fresh_only_ || !worker_.retry_budget(upstream.index).spend()) return false;
     fresh_only_ = true;
     tried_ = 0;
     return true;

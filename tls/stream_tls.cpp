@@ -166,7 +166,7 @@ Io Stream::decrypt(std::string_view received) {
     return break_off(ErrorKind::reset, "the connection broke");
   }
   if (empty_records_ > empty_records_max) {
-    return break_off(ErrorKind::limit, "too many TLS messages without data");
+    return break_off(ErrorKind::tls, "too many TLS messages without data");
   }
   if (size == 0) return ended_ ? Io::eof : Io::again;
   take_input({w.plain.data(), size});
