@@ -180,9 +180,19 @@ void Reactor::tick() {
     if (error) return;
     read_clock();
     wall_offset_ = WallClock::now() - now_.time_since_epoch();
-    timers_.advance(now_);
-    end_batch();
-    tick();
+    call_timers();
+  });
+}
+
+// Very many may be due at once, when slow clients that came together are cut: others have their
+// turn in between.
+void Reactor::call_timers() {
+  const bool done = timers_.advance(now_, timers_in_a_row_max);
+  end_batch();
+  if (done) return tick();
+  asio::post(context_, [this] {
+    read_clock();
+    call_timers();
   });
 }
 

@@ -74,6 +74,7 @@ class Reactor {
   // for that at once saves the way through the io_context.
   static constexpr int busy_batch_events = 4;
   static constexpr size_t batches_in_a_row_max = 8;    // then timers and posts have their turn
+  static constexpr size_t timers_in_a_row_max = 64;    // each may end a connection: about 3 ms
   static constexpr size_t deferred_in_a_row_max = 16;  // handshakes, mostly: about 3 ms
   static constexpr size_t batch_end_work_max = 16;     // sends: about 0.1 ms
 
@@ -135,6 +136,7 @@ class Reactor {
   void run_deferred();
   void free_retired();
   void tick();
+  void call_timers();
   void read_clock();
 
   boost::asio::io_context& context_;

@@ -37,7 +37,7 @@ void TimerWheel::arm(Timer& timer, Monotonic::time_point now, std::chrono::milli
   link(timer);
 }
 
-void TimerWheel::advance(Monotonic::time_point now) {
+bool TimerWheel::advance(Monotonic::time_point now, size_t most) {
   const uint64_t target = tick_of(now);
   // After a long pause one round over all slots sees every timer.
   if (target > current_ + slots) current_ = target - slots;
@@ -57,8 +57,16 @@ void TimerWheel::advance(Monotonic::time_point now) {
       }
       timer.disarm();
       timer.callback_(timer);
+      if (--most > 0 || due == nullptr) continue;
+      // The rest goes back where it was, and its tick has not passed yet.
+      slots_[current_ % slots] = due;
+      due->previous_ = &slots_[current_ % slots];
+      --current_;
+      return false;
     }
+    if (most == 0) return current_ == target;
   }
+  return true;
 }
 
 }  // namespace gatehouse::base

@@ -49,8 +49,9 @@ class TimerWheel {
   /// Calls the timer once, at `now + wait` or up to two ticks later.
   void arm(Timer& timer, Monotonic::time_point now, std::chrono::milliseconds wait);
 
-  /// Calls every timer whose deadline has passed. A callback may arm, disarm and destroy timers.
-  void advance(Monotonic::time_point now);
+  /// Calls every timer whose deadline has passed, but no more than `most`: false, if others may be
+  /// due. A callback may arm, disarm and destroy timers.
+  bool advance(Monotonic::time_point now, size_t most = SIZE_MAX);
 
  private:
   friend class Timer;

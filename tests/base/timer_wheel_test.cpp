@@ -1,5 +1,6 @@
 #include "base/timer_wheel.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -109,6 +110,30 @@ TEST_CASE("after a long pause every timer that is due is called") {
   }
   moment.pass(milliseconds(10'000'000));
   for (const auto& timer : timers) CHECK(timer.calls == 1);
+}
+
+TEST_CASE("of very many due timers so many are called at once, and the others right after") {
+  Moment moment;
+  std::vector<Counting> timers(1000);
+  for (size_t i = 0; i < timers.size(); ++i) {
+    moment.wheel.arm(timers[i], moment.now, milliseconds(100 + i % 3 * 100));
+  }
+  const auto called = [&] {
+    return std::count_if(timers.begin(), timers.end(), [](const auto& t) { return t.calls > 0; });
+  };
+  moment.now += milliseconds(1000);
+  int rounds = 1;
+  while (!moment.wheel.advance(moment.now, 64)) {
+    CHECK(called() == 64 * rounds);
+    if (++rounds == 3) timers[1].disarm();
+  }
+  CHECK(called() == 999);
+  CHECK(rounds == 16);
+  for (const auto& timer : timers) CHECK(timer.calls <= 1);
+  // Those armed meanwhile are not lost.
+  moment.wheel.arm(timers[1], moment.now, milliseconds(100));
+  moment.pass(milliseconds(400));
+  CHECK(timers[1].calls == 1);
 }
 
 }  // namespace gatehouse::base
