@@ -53,7 +53,7 @@ void Block::release() {
   for (size_t i = 0; i < size_classes.size(); ++i) {
     if (capacity_ != size_classes[i].bytes) continue;
     auto& list = free_blocks.lists[i];
-    if (list.size() >= size_classes[i].kept_max) break;
+    if (memory_watched || list.size() >= size_classes[i].kept_max) break;
     list.push_back(std::exchange(data_, nullptr));
     capacity_ = 0;
     return;

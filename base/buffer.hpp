@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.hpp"
+
 namespace gatehouse::base {
 
 /// A piece of memory. Small sizes come from free lists: taking one costs nothing in the steady

@@ -23,13 +23,14 @@ int make_epoll() {
 
 }  // namespace
 
-Reactor::Reactor(asio::io_context& context)
+Reactor::Reactor(asio::io_context& context, const Clock& clock)
     : context_(context),
+      clock_(clock),
       epoll_(make_epoll()),
       descriptor_(context, epoll_),
       ticker_(context),
-      now_(Monotonic::now()),
-      wall_offset_(WallClock::now() - now_.time_since_epoch()),
+      now_(clock.monotonic()),
+      wall_offset_(clock.wall() - now_.time_since_epoch()),
       timers_(now_) {
   wait();
   tick();
@@ -179,7 +180,7 @@ void Reactor::tick() {
   ticker_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
     read_clock();
-    wall_offset_ = WallClock::now() - now_.time_since_epoch();
+    wall_offset_ = clock_.wall() - now_.time_since_epoch();
     call_timers();
   });
 }
@@ -197,7 +198,7 @@ void Reactor::call_timers() {
 }
 
 void Reactor::read_clock() {
-  now_ = Monotonic::now();
+  now_ = clock_.monotonic();
 }
 
 }  // namespace gatehouse::base

@@ -78,8 +78,9 @@ class Reactor {
   static constexpr size_t deferred_in_a_row_max = 16;  // handshakes, mostly: about 3 ms
   static constexpr size_t batch_end_work_max = 16;     // sends: about 0.1 ms
 
-  /// Throws if the kernel refuses an epoll set.
-  explicit Reactor(boost::asio::io_context& context);
+  /// Throws if the kernel refuses an epoll set. Deadlines are reckoned by `clock`, which outlives
+  /// it.
+  explicit Reactor(boost::asio::io_context& context, const Clock& clock = real_clock());
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
@@ -140,6 +141,7 @@ class Reactor {
   void read_clock();
 
   boost::asio::io_context& context_;
+  const Clock& clock_;
   int epoll_ = -1;
   boost::asio::posix::stream_descriptor descriptor_;
   boost::asio::steady_timer ticker_;

@@ -47,7 +47,7 @@ void* allocate_frame(size_t size) {
 
 void free_frame(void* frame, size_t size) noexcept {
   const size_t index = class_of(size);
-  if (index >= classes || frames.lists[index].count >= frames_kept_max) {
+  if (memory_watched || index >= classes || frames.lists[index].count >= frames_kept_max) {
     ::operator delete(frame);
     return;
   }

@@ -59,10 +59,12 @@ Poll Http2ClientStream::poll_drained() {
 
 void Http2ClientStream::on_section(FieldSection& section, bool) {
   begun_ = true;
-  if (final_head_come_) {
-    take_trailers(section);
-  } else {
+  if (!final_head_come_) {
     take_head(section);
+  } else if (section.too_large) {
+    broken(ErrorKind::protocol, "the trailers are too long");
+  } else {
+    take_trailers(section);
   }
   session_.touch(*this);
 }
@@ -190,10 +192,9 @@ ClientStream* Http2Client::begin(const Settings& settings) {
     flush();
     hold();
     unanswered_ = true;
+    Http2Session::reactor().arm(idle_timer_, ping_timeout);
   }
-  auto* const stream = new Http2ClientStream(*this, !first);
-  if (unanswered_) Http2Session::reactor().arm(idle_timer_, ping_timeout);
-  return stream;
+  return new Http2ClientStream(*this, !first);
 }
 
 void Http2Client::end(ClientStream& stream) {
@@ -207,12 +208,11 @@ bool Http2Client::available() const {
 }
 
 void Http2Client::on_idle() {
-  if (streams() > 0) {
-    if (!unanswered_) idle_timer_.disarm();
-    return;
-  }
-  idle_since_ = Http2Session::reactor().now();
-  if (!ended()) {
+  if (idle()) idle_since_ = Http2Session::reactor().now();
+  if (unanswered_) return;  // the timer is the ping's
+  if (!idle()) {
+    idle_timer_.disarm();
+  } else if (!ended()) {
     Http2Session::reactor().arm(idle_timer_, ClientConnection::settings_.idle_timeout);
   }
 }
@@ -230,8 +230,8 @@ void Http2Client::on_deadline() {
 
 void Http2Client::on_pong() {
   if (!std::exchange(unanswered_, false)) return;
-  if (!idle()) idle_timer_.disarm();
   release();
+  on_idle();
 }
 
 void Http2Client::on_goaway() {

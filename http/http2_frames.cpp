@@ -73,12 +73,12 @@ struct Http2Callbacks {
         self.metrics_.add(Metric::http2_streams_refused);
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                   NGHTTP2_REFUSED_STREAM);
-        self.open_section(nullptr);
+        self.open_section(frame->hd.stream_id, nullptr);
         return 0;
       }
       nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, open);
     }
-    self.open_section(open);
+    self.open_section(frame->hd.stream_id, open);
     return 0;
   }
 
@@ -186,8 +186,10 @@ struct Http2Callbacks {
     } else if (!ours && self.role_ == Http2Session::Role::server) {
       self.spend_reset();
     }
+    // A field section that was found wrong is never received whole.
+    if (self.section_id_ == id) self.close_section();
     if (open == nullptr) return 0;
-    if (self.section_stream_ == open) self.section_stream_ = nullptr;
+    if (open->unsent_) code = NGHTTP2_REFUSED_STREAM;
     open->close(code);
     return 0;
   }
@@ -235,6 +237,13 @@ struct Http2Callbacks {
     return 0;
   }
 
+  /// A request that may not be sent any more: GOAWAY has come first.
+  static int frame_not_sent(nghttp2_session* session, const nghttp2_frame* frame, int, void*) {
+    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    if (Http2Stream* const open = stream(session, frame->hd.stream_id)) open->unsent_ = true;
+    return 0;
+  }
+
   // --- memory
   static void* allocate(size_t size, void* user) {
     void* const memory = http2_allocate(size);
@@ -265,6 +274,7 @@ struct Http2Callbacks {
     nghttp2_session_callbacks_set_on_invalid_header_callback(made, invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(made, frame_received);
     nghttp2_session_callbacks_set_on_frame_send_callback(made, frame_sent);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(made, frame_not_sent);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(made, data);
     nghttp2_session_callbacks_set_on_stream_close_callback(made, stream_closed);
     nghttp2_session_callbacks_set_send_data_callback(made, send_body);

@@ -18,11 +18,7 @@ Http2ServerStream::ReadTimer::ReadTimer(Http2ServerStream& s)
       stream(s) {}
 
 Http2ServerStream::WriteTimer::WriteTimer(Http2ServerStream& s)
-    : Timer([](Timer& self) {
-        auto& stalled = static_cast<WriteTimer&>(self).stream;
-        stalled.session_.metrics().add(Metric::http2_stalls);
-        stalled.fail(ErrorKind::timeout, "the client reads too slowly");
-      }),
+    : Timer([](Timer& self) { static_cast<WriteTimer&>(self).stream.on_write_timeout(); }),
       stream(s) {}
 
 Http2ServerStream::Http2ServerStream(Http2Server& server, int32_t id)
@@ -31,8 +27,13 @@ Http2ServerStream::Http2ServerStream(Http2Server& server, int32_t id)
 Http2ServerStream::~Http2ServerStream() = default;
 
 void Http2ServerStream::on_section(FieldSection& section, bool last) {
-  if (request_) return take_trailers(section);
-  take_head(section, last);
+  if (!request_) {
+    take_head(section, last);
+  } else if (section.too_large) {
+    body_failed(ErrorKind::limit, "the trailers are too large");
+  } else {
+    take_trailers(section);
+  }
   session_.touch(*this);
 }
 
@@ -83,6 +84,7 @@ void Http2ServerStream::begin() {
   begun_ = true;
   if (refusal_ && refusal_->status == 0) {
     reset(Http2Error::protocol_error);
+    session_.spend_reset();
     session_.metrics().add(Metric::requests_refused);
     return retire();
   }
@@ -177,18 +179,23 @@ void Http2ServerStream::begin_tunnel(const ResponseHead& head, const BodyChunk& 
 
 Poll Http2ServerStream::poll_drained() {
   const Poll written = poll_written();
-  if (written != Poll::pending) {
-    write_timer_.disarm();
-  } else if (bytes_sent_ - sent_mark_ >= Http2Session::write_progress_bytes_min) {
-    sent_mark_ = bytes_sent_;
-    session_.reactor().arm(write_timer_, server_.settings().body_timeout);
-  }
+  if (written != Poll::pending) write_timer_.disarm();
   return written;
 }
 
-void Http2ServerStream::park_drained(base::Parked& operation) {
+void Http2ServerStream::await_progress() {
   sent_mark_ = bytes_sent_;
   session_.reactor().arm(write_timer_, server_.settings().body_timeout);
+}
+
+void Http2ServerStream::on_write_timeout() {
+  if (bytes_sent_ - sent_mark_ >= Http2Session::write_progress_bytes_min) return await_progress();
+  session_.metrics().add(Metric::http2_stalls);
+  fail(ErrorKind::timeout, "the client reads too slowly");
+}
+
+void Http2ServerStream::park_drained(base::Parked& operation) {
+  await_progress();
   sending_.park(operation);
 }
 

@@ -55,6 +55,8 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
   void take_head(FieldSection& section, bool last);
   Poll body_failed(base::ErrorKind kind, const char* text);
   void begin();
+  void await_progress();
+  void on_write_timeout();
   void begin_tunnel(const ResponseHead& head, const BodyChunk& first);
 
   Http2Server& server_;

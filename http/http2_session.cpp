@@ -184,14 +184,16 @@ void Http2Session::deliver() {
   delivering_ = false;
 }
 
-FieldSection& Http2Session::open_section(Http2Stream* stream) {
+FieldSection& Http2Session::open_section(int32_t id, Http2Stream* stream) {
   section_ = std::make_unique<FieldSection>();
+  section_id_ = id;
   section_stream_ = stream;
   return *section_;
 }
 
 void Http2Session::close_section() {
   section_.reset();
+  section_id_ = 0;
   section_stream_ = nullptr;
 }
 
@@ -199,7 +201,7 @@ void Http2Session::close_section() {
 
 /// One read a turn: a peer that always has more must not hold the worker.
 void Http2Session::read() {
-  if (stream_.unread_size() == 0 && !terminated_) {
+  if (stream_.unread_size() == 0 && (!terminated_ || stream_.failed())) {
     const Io got = stream_.fill();
     if (got == Io::eof || got == Io::failed) {
       const bool orderly = got == Io::eof;

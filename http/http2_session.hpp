@@ -91,6 +91,8 @@ class Http2Session : private base::Deferred {
   void consumed(Http2Stream& stream, size_t count);
   /// Tells the stream soon, outside of any callback, that something has happened to it.
   void touch(Http2Stream& stream);
+  /// A stream is reset because of what the peer has sent. False: there were too many.
+  bool spend_reset();
   /// At the end of the batch.
   void flush_later() { reactor_.at_batch_end(*this); }
   /// What is written now may leave now.
@@ -180,8 +182,7 @@ class Http2Session : private base::Deferred {
   void end();
   bool spend_control(int64_t cost);
   void earn_control(int64_t gain) { control_.left += gain; }
-  bool spend_reset();
-  FieldSection& open_section(Http2Stream* stream);
+  FieldSection& open_section(int32_t id, Http2Stream* stream);
   void close_section();
 
   base::MetricShard& metrics_;
@@ -197,6 +198,7 @@ class Http2Session : private base::Deferred {
   size_t streams_ = 0;
   std::vector<Http2Stream*> touched_;
   std::unique_ptr<FieldSection> section_;  // while a field section is being received
+  int32_t section_id_ = 0;
   Http2Stream* section_stream_ = nullptr;
   Allowance control_, resets_;
   uint64_t sent_mark_ = 0;

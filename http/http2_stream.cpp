@@ -54,8 +54,8 @@ void Http2Stream::write(const BodyChunk& chunk) {
 
 Poll Http2Stream::poll_written() {
   if (failed()) return Poll::failed;
-  if (waiting_bytes() == 0 && out_ended_ == out_framed_) return Poll::ready;
-  return closed_ ? Poll::failed : Poll::pending;
+  if (closed_) return out_framed_ ? Poll::ready : Poll::failed;
+  return waiting_bytes() == 0 && out_ended_ == out_framed_ ? Poll::ready : Poll::pending;
 }
 
 std::string_view Http2Stream::front(size_t size) const {

@@ -93,6 +93,7 @@ class Http2Stream : public base::Retirable {
   bool deferred_ = false;  // nghttp2 waits to be told of more
   bool in_ended_ = false;
   bool ignoring_ = false;
+  bool unsent_ = false;  // the peer has never heard of it
   bool closed_ = false;
   bool touched_ = false;
   bool retired_ = false;

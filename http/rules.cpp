@@ -418,6 +418,8 @@ std::optional<Refusal> check_http2_request(RequestHead& head, bool ended) {
   head.method = method_of(head.method_text);
   if (head.method == Method::connect) {
     if (auto refusal = check_extended_connect(head, ended)) return refusal;
+  } else if (!head.protocol.empty()) {
+    return refuse(malformed, "a protocol without CONNECT");  // RFC 8441 section 4
   }
   if (head.method == Method::trace) return refuse(405, "TRACE is not served");
   if (auto refusal = check_http2_target(head)) return refusal;
@@ -442,6 +444,7 @@ std::optional<Refusal> check_http2_response(ResponseHead& head, Method request_m
   if (head.status == 101) return refuse(502, "101 in HTTP/2");
   for (Field& field : head.fields) {
     if (is_of_connection(field.id)) return refuse(502, "a field of the connection's");
+    if (field.id == FieldId::te || field.id == FieldId::http2_settings) field.skip = true;
     if (field.id != FieldId::content_length) continue;
     const auto length = parse_length(field.value);
     if (!length || head.has_content_length) return refuse(502, "Content-Length is malformed");

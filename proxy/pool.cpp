@@ -16,11 +16,22 @@ struct Pool::Entry final : ClientConnection::Keeper {
       : pool(p), endpoint_id(e), connection(std::move(c)) {
     connection->keep(this);
   }
-  void on_change(ClientConnection&) override { pool.settle(*this); }
+  void on_change(ClientConnection&) override {
+    if (!beginning) pool.settle(*this);
+  }
+  /// A new connection's first request may be where it turns out to be ended.
+  ClientStream* begin(const ClientConnection::Settings& settings) {
+    beginning = true;
+    ClientStream* const stream = connection->begin(settings);
+    beginning = false;
+    pool.settle(*this);  // which frees it if there is no stream
+    return stream;
+  }
 
   Pool& pool;
   const size_t endpoint_id;
   size_t index = 0;  // among its endpoint's
+  bool beginning = false;
   bool listed = false;
   bool counted = false;  // as idle
   const void* owner = nullptr;
@@ -48,8 +59,7 @@ Pool::Lease Pool::acquire(size_t endpoint_id, const ClientConnection::Settings& 
                                      [&](const Entry* each) { return each->owner == owner; });
     if (newest == available.rend()) return {};
     Entry& entry = **newest;
-    ClientStream* const stream = entry.connection->begin(settings);
-    settle(entry);
+    ClientStream* const stream = entry.begin(settings);
     if (stream != nullptr) return Lease(entry, *stream);
   }
 }
@@ -82,10 +92,10 @@ base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
   Entry& entry = **noted;
   entry.owner = owner.id;
   if (owner.id != nullptr) has_owned_ = true;
-  ClientStream* const stream = entry.connection->begin(settings);
-  ASSERT(stream != nullptr);  // it is new
-  settle(entry);
-  co_return Lease(entry, *stream);
+  if (ClientStream* const stream = entry.begin(settings)) co_return Lease(entry, *stream);
+  // It has said so already: by GOAWAY, by a limit of no streams, or by closing.
+  co_return base::Error(base::ErrorKind::unavailable, base::Side::upstream, base::Retry::always,
+                        endpoint.origin.text + " takes no request on a new connection");
 }
 
 /// Waits for the connection that is being made, or has one made.
