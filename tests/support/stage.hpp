@@ -1,6 +1,7 @@
 // A reactor on the test's own thread, and socket pairs whose ends are streams or plain descriptors.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <fcntl.h>
 #include <string>
@@ -12,12 +13,15 @@
 #include <catch2/catch.hpp>
 
 #include "base/reactor.hpp"
+#include "tests/support/manual_clock.hpp"
 
 namespace gatehouse::test {
 
 struct Stage {
+  explicit Stage(const base::Clock& clock = base::real_clock()) : reactor(context, clock) {}
+
   boost::asio::io_context context{1};
-  base::Reactor reactor{context};
+  base::Reactor reactor;
 
   /// Runs events until `condition` holds; fails the test after `patience`.
   template <class C>
@@ -32,6 +36,16 @@ struct Stage {
   /// Runs what is ready now.
   void settle() {
     while (context.poll() > 0) continue;
+  }
+
+  /// Moves the clock that this stage was made with, and runs what became due by that.
+  void pass(ManualClock& clock, std::chrono::milliseconds time) {
+    constexpr std::chrono::milliseconds step{500};  // one timer may arm the next
+    for (; time.count() > 0; time -= step) {
+      clock.advance(std::min(time, step));
+      reactor.run([this] { reactor.timers().advance(reactor.now()); });
+      settle();
+    }
   }
 };
 
