@@ -279,8 +279,10 @@ def test_connections_count_for_the_named_client(gatehouse, config, origin, arriv
 
 
 def test_the_limit_of_all_connections_holds_before_the_header(gatehouse, config, origin):
-    gatehouse(config.site(origin.address, server=ON, sections="[limits]\nconnections = 3"))
+    program = gatehouse(config.site(origin.address, server=ON,
+                                    sections="[limits]\nconnections = 3"))
     held = [Client(config.http, source=BALANCER) for _ in range(3)]
+    until(lambda: program.metric("connections_open") == 3, "all three to be accepted")
     with Client(config.http, source=BALANCER) as client:
         assert client.closed()
     for client in held:

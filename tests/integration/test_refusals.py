@@ -1,6 +1,9 @@
 """Every refusal of the HTTP rules by raw bytes, with proof that nothing reached the origin."""
 
+import threading
+
 import pytest
+from harness.limits import within
 
 H = "Host: example.test\r\n"
 GET = "GET / HTTP/1.1\r\n" + H
@@ -241,14 +244,26 @@ def test_a_bad_answer_is_502_and_its_connection_is_thrown_away(proxy, origin, co
     assert not set(good) & set(bad)
 
 
-def test_bytes_after_a_response_are_never_the_next_answer(proxy, origin, connect):
+@pytest.mark.parametrize("together", [True, False], ids=["together", "later"])
+def test_bytes_after_a_response_are_never_the_next_answer(proxy, origin, connect, together):
+    # What reaches the proxy behind the next request cannot be told from its answer.
+    said = threading.Event()
+    good = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+    evil = good.replace("good", "evil")
+
     def script(connection):
         while (seen := connection.request()) is not None:
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
-            if seen.target == "/a":
-                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+            if seen.target != "/a":
+                connection.send(good)
+            elif together:
+                connection.send(good + evil)
+            else:
+                connection.send(good)
+                connection.send(evil)
+            said.set()
     origin.script = script
     client = connect()
     assert client.get("/a").body == b"good"
+    assert said.wait(within(10))
     assert client.get("/b").body == b"good"
     assert len({r.connection for r in origin.requests}) == 2
