@@ -195,6 +195,7 @@ void Http2Session::close_section() {
   section_.reset();
   section_id_ = 0;
   section_stream_ = nullptr;
+  section_timer_.disarm();
 }
 
 // --- reading

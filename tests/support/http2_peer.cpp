@@ -145,6 +145,7 @@ struct PeerCallbacks {
 };
 
 Http2Peer::Http2Peer(SocketPair& pair, const Settings& settings) : pair_(pair) {
+  if (settings.server) preface_left_ = http2_preface.size();
   nghttp2_session_callbacks* callbacks = nullptr;
   nghttp2_session_callbacks_new(&callbacks);
   nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, PeerCallbacks::begin_headers);
@@ -253,7 +254,9 @@ bool Http2Peer::pump() {
 
 void Http2Peer::note(std::string_view bytes) {
   constexpr size_t header_bytes = 9;
-  received_ += bytes;
+  const size_t preface = std::min(preface_left_, bytes.size());
+  preface_left_ -= preface;
+  received_ += bytes.substr(preface);
   while (received_.size() >= header_bytes) {
     const uint32_t size = number_at(received_, 0) >> 8;
     if (received_.size() < header_bytes + size) return;

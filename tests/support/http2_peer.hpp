@@ -118,6 +118,7 @@ class Http2Peer {
   nghttp2_session* session_ = nullptr;
   std::map<int32_t, Outgoing> outgoing_;
   std::string raw_, unsent_, received_;
+  size_t preface_left_ = 0;  // that a client begins with, before its frames
 };
 
 }  // namespace gatehouse::test
