@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <stdexcept>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <utility>
 
@@ -22,6 +24,12 @@ int make_epoll() {
 }
 
 }  // namespace
+
+int descriptors_within(unsigned percent) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  return static_cast<int>(limit.rlim_cur * percent / 100);
+}
 
 Reactor::Reactor(asio::io_context& context, const Clock& clock)
     : context_(context),

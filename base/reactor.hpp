@@ -67,6 +67,10 @@ class Deferred {
   bool queued_ = false;
 };
 
+/// Descriptors below this number are that much of what the process may have: whoever is given
+/// another gives it back, so that the rest is left for others.
+int descriptors_within(unsigned percent);
+
 class Reactor {
  public:
   static constexpr size_t batch_events_max = 256;

