@@ -132,10 +132,11 @@ class OriginConnection:
             self.sock.sendall(part if isinstance(part, bytes) else part.encode("latin-1"))
 
     def closed_by_peer(self, seconds=10):
-        """Waits for the other side to close or reset; False when it has not."""
-        self.sock.settimeout(seconds)
+        """Waits for the other side to close or reset; False when it has not. A script that saw it
+        has closed this side."""
         try:
-            while self.sock.recv(65536):
+            self.sock.settimeout(seconds)
+            while self.more():
                 pass
         except TimeoutError:
             return False
