@@ -36,8 +36,8 @@ def echo(request, gatehouse, config):
         address = origin.address
     else:
         origin = Http2Origin()
-        origin.answer = lambda connection, seen: connection.reply(seen.stream,
-                                                                  seen.body or seen.target)
+        origin.answer = lambda connection, seen: connection.reply(
+            seen.stream, "" if seen.method == "HEAD" else seen.body or seen.target)
         address = f"h2c://{origin.address}"
     program = gatehouse(config.site(address, server="h2c = true"))
     program.origin = origin
