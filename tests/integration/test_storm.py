@@ -58,7 +58,7 @@ class Storm:
         groups = {"h1": f'servers = ["127.0.0.1:{http1}"]',
                   "h1rough": f'servers = ["127.0.0.1:{ports["http1"]}"]',
                   "h2": f'servers = ["127.0.0.1:{ports["http2"]}"]\nprotocol = "h2c"',
-                  "h2rough": f'servers = ["127.0.0.1:{ports["http2"]}"]\nprotocol = "h2c"',
+                  "h2rough": f'servers = ["127.0.0.1:{ports["http2 rough"]}"]\nprotocol = "h2c"',
                   "half": f'servers = ["127.0.0.1:{self.dead}", "127.0.0.1:{http1}"]\n'
                           'balance = "round_robin"\nretry = { attempts = 2, budget = 1.0 }',
                   "dead": f'servers = ["127.0.0.1:{self.dead}"]'}

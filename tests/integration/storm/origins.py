@@ -417,9 +417,12 @@ def main():
     seed = sys.argv[1]
     ledger = Ledger(seed)
     http1 = Http1Server(ledger)
-    servers = {
-        "http1": Origin(http1.serve), "http1 too": Origin(http1.serve),
-        "http2": Origin(lambda connection: Http2Connection(connection.sock, ledger).run())}
+
+    def http2(connection):
+        Http2Connection(connection.sock, ledger).run()
+    # Groups with the same server share its connections: a rough one has a server of its own.
+    servers = {"http1": Origin(http1.serve), "http1 too": Origin(http1.serve),
+               "http2": Origin(http2), "http2 rough": Origin(http2)}
     for server in servers.values():
         server.keep_bytes_max = 0
         server.heads = server.connections = collections.deque(maxlen=0)
