@@ -50,6 +50,7 @@ void Http1Client::write_head(const RequestHead& head, std::string_view host,
   sent_in_batch_ = reactor_.batch();
   scanner_.reset();
   HeadBuffer out = head_scratch();
+  expects_ = head.expect_continue;
   upgrade_asked_ = !head.protocol.empty();
   upgrade_asked_ ? write_upgrade(head, host, out) : write_request_head(head, host, out);
   if (out.overflow) {
@@ -67,9 +68,20 @@ void Http1Client::write_upgrade(const RequestHead& head, std::string_view host, 
 }
 
 void Http1Client::write_body(const BodyChunk& chunk) {
+  expects_ = false;
   write_pieces({}, chunk);
-  // The origin has time for its answer from the last piece it was given.
-  if (head_awaited_ && !stream_.pending()) reactor_.arm(timer_, settings_.response_timeout);
+  watch_answer();
+}
+
+/// The origin has time for its answer from the last piece it was given, or did not take; not while
+/// the client is to send the next.
+void Http1Client::watch_answer() {
+  if (!head_awaited_) return;
+  if (request_ended_ || expects_ || stream_.pending()) {
+    reactor_.arm(timer_, settings_.response_timeout);
+  } else {
+    timer_.disarm();
+  }
 }
 
 void Http1Client::write_pieces(std::string_view head, const BodyChunk& chunk) {
@@ -102,7 +114,7 @@ Poll Http1Client::poll_drained() {
   if (tunnel_) return tunnel_drained(flushed);
   if (flushed == Io::again) return Poll::pending;
   if (flushed == Io::failed) return Poll::failed;
-  if (head_awaited_) reactor_.arm(timer_, settings_.response_timeout);
+  watch_answer();
   return Poll::ready;
 }
 
@@ -110,6 +122,8 @@ void Http1Client::park_drained(base::Parked& operation) {
   if (tunnel_) {
     sent_mark_ = stream_.bytes_sent();
     reactor_.arm(timer_, settings_.body_timeout);
+  } else {
+    watch_answer();
   }
   stream_.writing.park(operation);
 }
@@ -170,7 +184,7 @@ Poll Http1Client::poll_head() {
 
 void Http1Client::park_head(base::Parked& operation) {
   head_awaited_ = true;
-  reactor_.arm(timer_, settings_.response_timeout);
+  watch_answer();
   stream_.reading.park(operation);
 }
 
@@ -187,6 +201,7 @@ Poll Http1Client::begin_response(size_t length) {
   head_view_ = {stream_.unread().data(), length};
   stream_.consume(length);
   if (response_->status < 200) {
+    expects_ = false;
     if (response_->status == 101) return begin_tunnel();
     if (++interim_responses_ > interim_responses_max) {
       return broken(ErrorKind::limit, "the origin sent too many interim responses");

@@ -52,6 +52,7 @@ class Http1Client final : public ClientConnection,
   bool reusable() const;
   void write_upgrade(const RequestHead& head, std::string_view host, HeadBuffer& out);
   Poll tunnel_drained(tls::Io flushed);
+  void watch_answer();
   Poll take_head(size_t length);
   void keep_head();
   Poll begin_response(size_t length);
@@ -81,6 +82,7 @@ class Http1Client final : public ClientConnection,
   Method method_ = Method::get;
   Framing request_framing_ = Framing::none;
   bool request_ended_ = true;
+  bool expects_ = false;  // a 100 before the body
   bool head_awaited_ = false;
   bool response_begun_ = false;
   bool used_ = false;    // it has served a request, or serves its first

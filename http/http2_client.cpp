@@ -23,6 +23,7 @@ Http2ClientStream::~Http2ClientStream() = default;
 void Http2ClientStream::write_head(const RequestHead& head, std::string_view host,
                                    const BodyChunk& first) {
   method_ = head.method;
+  expects_ = head.expect_continue;
   FieldList& list = FieldList::begin();
   list.add(":method", head.method_text);
   list.add(":scheme", client_.stream().encrypted() ? "https" : "http");
@@ -42,18 +43,24 @@ void Http2ClientStream::write_head(const RequestHead& head, std::string_view hos
 }
 
 void Http2ClientStream::write_body(const BodyChunk& chunk) {
+  expects_ = false;
   write(chunk);
-  // The origin has time for its answer from the last piece it was given.
-  if (head_awaited_ && poll_written() == Poll::ready) await_answer();
+  watch_answer();
 }
 
-void Http2ClientStream::await_answer() {
-  session_.reactor().arm(timer_, client_.ClientConnection::settings_.response_timeout);
+/// As over HTTP/1.1: the origin's time runs when it is the origin's turn.
+void Http2ClientStream::watch_answer() {
+  if (!head_awaited_) return;
+  if (out_ended_ || expects_ || poll_written() == Poll::pending) {
+    session_.reactor().arm(timer_, client_.ClientConnection::settings_.response_timeout);
+  } else {
+    timer_.disarm();
+  }
 }
 
 Poll Http2ClientStream::poll_drained() {
   const Poll written = poll_written();
-  if (written == Poll::ready && head_awaited_) await_answer();
+  if (written == Poll::ready) watch_answer();
   return written;
 }
 
@@ -96,13 +103,14 @@ Poll Http2ClientStream::poll_head() {
   head_awaited_ = false;
   response_ = std::move(heads_.front());
   heads_.erase(heads_.begin());
+  expects_ = false;
   if (response_.head->status >= 200) response_complete_ = drained_input();
   return Poll::ready;
 }
 
 void Http2ClientStream::park_head(base::Parked& operation) {
   head_awaited_ = true;
-  await_answer();
+  watch_answer();
   receiving_.park(operation);
 }
 

@@ -50,7 +50,7 @@ class Http2ClientStream final : public ClientStream, public Http2Stream {
   void take_head(FieldSection& section);
   void broken(base::ErrorKind kind, const char* text);
   void on_deadline();
-  void await_answer();
+  void watch_answer();
 
   Http2Client& client_;
   DeadlineTimer timer_;
@@ -61,6 +61,7 @@ class Http2ClientStream final : public ClientStream, public Http2Stream {
   bool reused_;
   bool begun_ = false;
   bool final_head_come_ = false;
+  bool expects_ = false;  // a 100 before the body
   bool head_awaited_ = false;
 };
 

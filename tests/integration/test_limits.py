@@ -1,10 +1,15 @@
 """Limits and deadlines, seen from outside: each ends what it is for, and nothing else."""
 
+import contextlib
+import ssl
+import threading
 import time
 
 import pytest
 from harness.client import request
+from harness.http2_origin import Http2Origin
 from harness.limits import within
+from harness.origin import Origin
 from harness.wait import until
 
 
@@ -82,6 +87,38 @@ def test_an_origin_that_does_not_answer_is_504(gatehouse, config, origin, connec
     assert connect().get().status == 504
     assert 0.3 < time.monotonic() - begun < within(2.5)
     assert len(origin.requests) == 1, "a request that the origin may have acted on is not repeated"
+
+
+@pytest.mark.parametrize("kind", [Origin, Http2Origin])
+def test_the_time_for_an_answer_does_not_run_while_the_client_is_to_send(gatehouse, config, connect,
+                                                                         kind):
+    origin = kind()
+    program = gatehouse(config.site(
+        ("h2c://" if kind is Http2Origin else "") + origin.address,
+        sections='[timeouts]\nupstream_response = "300ms"'))
+    with connect() as client:
+        client.send("POST / HTTP/1.1\r\nHost: example.test\r\nContent-Length: 10\r\n\r\nhello")
+        until(lambda: program.metric("requests_active") == 1, "the request")
+        time.sleep(within(0.9))
+        client.send("world")
+        assert client.response("POST").status == 200
+    origin.stop()
+
+
+def test_an_origin_that_does_not_take_the_body_is_504(gatehouse, config, origin, connect):
+    starts(gatehouse, config, origin, '[timeouts]\nupstream_response = "500ms"')
+
+    def script(connection):
+        connection.head()
+        gone.wait(20)
+    gone = threading.Event()
+    origin.script = script
+    client = connect()
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        client.send(f"POST / HTTP/1.1\r\nHost: example.test\r\nContent-Length: {64 << 20}\r\n\r\n",
+                    bytes(64 << 20))
+    assert client.response("POST").status == 504
+    gone.set()
 
 
 def test_an_origin_that_stalls_inside_the_body_is_cut(gatehouse, config, origin, connect):

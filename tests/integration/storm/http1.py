@@ -89,6 +89,7 @@ class Http1Request:
             at += len(piece)
             self.client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if plan.up_chunked else piece)
         if stop is not None:
+            self.record.sent_all = not plan.up_chunked
             raise Cancelled
         if plan.up_chunked:
             trailer = f"X-Up: {tag_of(plan.id, 'up')}\r\n" if plan.up_trailers else ""

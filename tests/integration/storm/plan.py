@@ -106,7 +106,7 @@ def plan_of(seed, number):
     framing = rng.choices(["length", "chunked", "until close"], [5, 4, 1])[0]
     fault, down_bytes = drawn_fault(rng, group), drawn_size(rng)
     if fault == "stall" and plain:
-        fault = "close"
+        fault = "reset" if group.startswith("h2") else "close"
     if fault.startswith("cut"):
         status, down_bytes = 200, max(down_bytes, 2)
         method = "GET" if method == "HEAD" else method
