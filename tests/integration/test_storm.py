@@ -55,10 +55,12 @@ class Storm:
         """The configurations differ in a field, a route's answer, an origin, limits, a listener."""
         ports, first = self.origins.ports, name == "a"
         http1 = ports["http1" if first else "http1 too"]
-        groups = {"h1": f'servers = ["127.0.0.1:{http1}"]',
-                  "h1rough": f'servers = ["127.0.0.1:{ports["http1"]}"]',
-                  "h2": f'servers = ["127.0.0.1:{ports["http2"]}"]\nprotocol = "h2c"',
-                  "h2rough": f'servers = ["127.0.0.1:{ports["http2 rough"]}"]\nprotocol = "h2c"',
+        often = "\nretry = { budget = 1.0 }"  # or the faults' retries leave none for the others'
+        groups = {"h1": f'servers = ["127.0.0.1:{http1}"]{often}',
+                  "h1rough": f'servers = ["127.0.0.1:{ports["http1"]}"]{often}',
+                  "h2": f'servers = ["127.0.0.1:{ports["http2"]}"]\nprotocol = "h2c"{often}',
+                  "h2rough": f'servers = ["127.0.0.1:{ports["http2 rough"]}"]\n'
+                             f'protocol = "h2c"{often}',
                   "half": f'servers = ["127.0.0.1:{self.dead}", "127.0.0.1:{http1}"]\n'
                           'balance = "round_robin"\nretry = { attempts = 2, budget = 1.0 }',
                   "dead": f'servers = ["127.0.0.1:{self.dead}"]'}

@@ -109,7 +109,9 @@ def judge_request(record, names):
         allowed = record.fragile or record.session == "half-closed" or CUT in ends
         return None if allowed else "closed without an answer"
     if record.end == "cut":
-        return None if CUT in ends else f"cut: allowed are {ends}"
+        # A FIN may be seen when the answer has begun, and ends it as it would the wait for it.
+        allowed = CUT in ends or record.session == "half-closed"
+        return None if allowed else f"cut: allowed are {ends}"
     if record.own():
         return judge_page(record, ends, names)
     return judge_answer(record, ends, names)
