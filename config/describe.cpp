@@ -97,7 +97,7 @@ std::string network_text(const Network& network) {
 
 /// Who in front of us is believed; empty: nobody.
 std::string proxies(const Server& server) {
-  const auto trusted = shown(server.trusted_proxies, hosts_shown_max, network_text);
+  auto trusted = shown(server.trusted_proxies, hosts_shown_max, network_text);
   if (!server.proxy_protocol) return trusted;
   return "PROXY protocol from " + (trusted.empty() ? "Unix sockets" : trusted);
 }

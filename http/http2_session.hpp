@@ -68,7 +68,7 @@ class Http2Session : private base::Deferred {
 
   Http2Session(Role role, tls::Stream& stream, base::Reactor& reactor, base::MetricShard& metrics,
                const Settings& settings);
-  virtual ~Http2Session();
+  ~Http2Session() override;
   Http2Session(const Http2Session&) = delete;
   Http2Session& operator=(const Http2Session&) = delete;
 
