@@ -29,8 +29,9 @@ struct Deadline : base::Timer {
   ~Deadline() { connecting.deadline_ = nullptr; }
   void expire() {
     expired = true;
+    // Whoever is resumed may end the connect, and this with it.
+    if (resolving != nullptr) return std::exchange(resolving, nullptr)->set();
     if (stream != nullptr) stream->fail(ErrorKind::timeout, "no connection in time");
-    if (resolving != nullptr) std::exchange(resolving, nullptr)->set();
   }
   Connecting& connecting;
   tls::Stream* stream = nullptr;

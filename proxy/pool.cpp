@@ -66,8 +66,9 @@ Pool::Lease Pool::acquire(size_t endpoint_id, const ClientConnection::Settings& 
 
 void Pool::Opening::cancel() {
   cancelled_ = true;
+  // Either is the end of whoever waits, and of this.
+  if (waiting_ != nullptr) return waiting_->set();
   connecting_.cancel();
-  if (waiting_ != nullptr) waiting_->set();
 }
 
 base::Task<base::Result<Pool::Lease>> Pool::open(const Endpoint& endpoint, config::Duration timeout,

@@ -247,7 +247,7 @@ TEST_CASE("a crash after any number of steps never orders twice or loses the acc
     REQUIRE(town.orders() == before + 1);
     await(life->control, life->issuer.forget(name));
   }
-  CHECK(crashes > 10);
+  CHECK(crashes > 5);
   CHECK(town.accounts() == 1);
 }
 

@@ -96,6 +96,7 @@ def test_without_descriptors_for_origins_requests_are_503_and_sent_nowhere_else(
         before = program.descriptors()
         # Fewer than pause accepting by themselves, two descriptors for each are too many.
         clients = [Client(config.http) for _ in range((DESCRIPTORS_MAX - before) * 5 // 8)]
+        until(lambda: program.metric("connections_open") == len(clients), "all to be accepted")
         for client in clients:
             client.send(request())
         until(lambda: program.metric(r'gatehouse_responses_total\{class="5xx"') >= 10, "refusals")

@@ -6,6 +6,7 @@ import time
 import pytest
 from harness.client import Client, Cut, request
 from harness.http2 import Ended
+from harness.limits import within
 from harness.origin import answer
 from harness.wait import until
 from harness.watch import Watch
@@ -210,8 +211,11 @@ def test_answers_before_the_request_answer_nobody_later(world):
         connection.send(answer("poison"))
         while (seen := connection.request()) is not None:
             connection.send(answer(seen.target))
+            said.set()
+    said = threading.Event()
     world.origin.script = script
     get(world, "/first")
+    assert said.wait(within(10))
     world.origin.script = world.origin.serve
     for i in range(4):
         assert get(world, f"/later{i}").body == f"/later{i}".encode()

@@ -80,7 +80,8 @@ class Upload:
             self.send(piece)
             if self.version == "http2":
                 try:
-                    self.client.until(lambda: self.client.response_of(1), "it", TICK_SECONDS)
+                    self.client.until(lambda: self.client.response_of(1), "it",
+                                      TICK_SECONDS / SLOW)
                     return time.monotonic() - begun
                 except TimeoutError:
                     continue

@@ -122,8 +122,8 @@ struct Scene {
 };
 
 base::Task<void> open_one(Scene& scene, Opened& into, const void* owner) {
-  auto opening =
-      scene.pool.open(scene.endpoint, seconds(10), settings(), {owner, {}}, into.opening);
+  const auto used = settings();
+  auto opening = scene.pool.open(scene.endpoint, seconds(10), used, {owner, {}}, into.opening);
   into.lease = co_await opening;
   into.done = true;
 }

@@ -3,6 +3,7 @@
 A thread a connection, plain blocking sockets: what it sends and when is exactly what a test says.
 """
 
+import itertools
 import os
 import queue
 import socket
@@ -170,6 +171,7 @@ class Origin:
         self.script = script or self.serve
         self.respond = lambda request: answer(b"hello")
         self.requests, self.heads, self.connections = [], [], []
+        self.numbers = itertools.count()  # never twice the same
         self.bytes_received = b""
         self.keep_bytes_max = 4 << 20
         self.failures = queue.Queue()
@@ -203,7 +205,7 @@ class Origin:
                 return
         elif sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = self.connection_class(sock, len(self.connections), self)
+        connection = self.connection_class(sock, next(self.numbers), self)
         self.connections.append(connection)
         try:
             self.script(connection)
