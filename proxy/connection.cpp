@@ -19,60 +19,6 @@ Connection::DeadlineTimer::DeadlineTimer(Connection& c)
       }),
       connection(c) {}
 
-/// Reads until the ClientHello is whole.
-struct Connection::HelloRead final : base::Parked {
-  HelloRead(tls::Stream& s, tls::ClientHello& h) noexcept
-      : Parked([](Parked& self) { return static_cast<HelloRead&>(self).await_ready(); }),
-        stream(s),
-        hello(h) {}
-  bool await_ready() {
-    for (;;) {
-      const auto bytes = stream.unread();
-      status = tls::parse_client_hello(
-          {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, hello);
-      if (status != tls::HelloStatus::need_more) return true;
-      const Io got = stream.fill();
-      if (got == Io::again) return false;
-      if (got != Io::ok) return true;  // status stays need_more: the client is gone
-    }
-  }
-  void await_suspend(std::coroutine_handle<> handle) {
-    waiting = handle;
-    stream.reading.park(*this);
-  }
-  tls::HelloStatus await_resume() const noexcept { return status; }
-  tls::Stream& stream;
-  tls::ClientHello& hello;
-  tls::HelloStatus status = tls::HelloStatus::need_more;
-};
-
-/// Reads until it is known whether the client begins with HTTP/2's preface (RFC 9113 section 3.4).
-struct Connection::PrefaceRead final : base::Parked {
-  explicit PrefaceRead(tls::Stream& s) noexcept
-      : Parked([](Parked& self) { return static_cast<PrefaceRead&>(self).await_ready(); }),
-        stream(s) {}
-  bool await_ready() {
-    constexpr std::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    for (;;) {
-      const auto bytes = stream.unread();
-      const size_t count = std::min(bytes.size(), preface.size());
-      const bool same = std::string_view(bytes.data(), count) == preface.substr(0, count);
-      http2 = same && count == preface.size();
-      if (!same || http2) return true;
-      const Io got = stream.fill();
-      if (got == Io::again) return false;
-      if (got != Io::ok) return true;
-    }
-  }
-  void await_suspend(std::coroutine_handle<> handle) {
-    waiting = handle;
-    stream.reading.park(*this);
-  }
-  bool await_resume() const noexcept { return http2; }
-  tls::Stream& stream;
-  bool http2 = false;
-};
-
 /// Waits for the end of the batch, where a bounded number of handshakes is worked on.
 struct Connection::Turn {
   explicit Turn(Connection& c) noexcept : connection(c) {}
@@ -199,8 +145,13 @@ base::Task<bool> Connection::secure() {
 }
 
 base::Task<bool> Connection::read_hello(tls::ClientHello& hello) {
-  HelloRead read(stream_, hello);
-  const auto status = co_await read;
+  auto status = tls::HelloStatus::need_more;
+  auto reading = stream_.read_until([&](std::span<char> bytes) {
+    status = tls::parse_client_hello({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
+                                     hello);
+    return status != tls::HelloStatus::need_more;
+  });
+  co_await reading;
   switch (status) {
     case tls::HelloStatus::complete:
       co_return true;
@@ -220,7 +171,7 @@ base::Task<bool> Connection::read_hello(tls::ClientHello& hello) {
       co_return false;
     }
     case tls::HelloStatus::need_more:
-      break;
+      break;  // the client is gone
   }
   co_return false;
 }
@@ -317,13 +268,21 @@ void Connection::on_hang_up() {
 
 // --- requests
 
+/// With prior knowledge: whether the client begins with the preface (RFC 9113 section 3.4).
 base::Task<bool> Connection::speaks_http2() {
   if (facts_.encrypted) co_return stream_.http2();
   const auto& snapshot = *worker_.policy()->snapshot;
   if (!snapshot.server.h2c) co_return false;
   worker_.reactor().arm(timer_, snapshot.timeouts.request_header);
-  PrefaceRead read(stream_);
-  const bool http2 = co_await read;
+  constexpr std::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+  bool http2 = false;
+  auto reading = stream_.read_until([&](std::span<char> bytes) {
+    const size_t count = std::min(bytes.size(), preface.size());
+    const bool same = std::string_view(bytes.data(), count) == preface.substr(0, count);
+    http2 = same && count == preface.size();
+    return !same || http2;
+  });
+  co_await reading;
   timer_.disarm();
   if (stream_.failed() && stream_.error_kind() == ErrorKind::timeout) {
     worker_.metrics().add(Metric::downstream_timeouts);
@@ -410,30 +369,13 @@ base::Task<void> Connection::linger() {
   stream_.shutdown_write();
   if (!must_linger_ || stream_.hung_up) co_return;
   worker_.reactor().arm(timer_, linger_time);
-  struct Discard final : base::Parked {
-    explicit Discard(tls::Stream& s) noexcept
-        : Parked([](Parked& self) { return static_cast<Discard&>(self).await_ready(); }),
-          stream(s) {}
-    bool await_ready() {
-      while (total < linger_bytes_max) {
-        total += stream.unread_size();
-        stream.consume(stream.unread_size());
-        const Io got = stream.fill();
-        if (got == Io::again) return false;
-        if (got != Io::ok) return true;
-      }
-      return true;
-    }
-    void await_suspend(std::coroutine_handle<> handle) {
-      waiting = handle;
-      stream.reading.park(*this);
-    }
-    void await_resume() const noexcept {}
-    tls::Stream& stream;
-    size_t total = 0;
-  };
-  Discard discard(stream_);
-  co_await discard;
+  size_t total = 0;
+  auto discarding = stream_.read_until([&](std::span<char> bytes) {
+    total += bytes.size();
+    stream_.consume(bytes.size());
+    return total >= linger_bytes_max;
+  });
+  co_await discarding;
 }
 
 }  // namespace gatehouse::proxy

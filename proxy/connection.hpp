@@ -51,8 +51,6 @@ class Connection final : public base::Retirable,
     explicit DeadlineTimer(Connection& c);
     Connection& connection;
   };
-  struct HelloRead;
-  struct PrefaceRead;
   struct Turn;
 
   base::Task<void> run();

@@ -10,32 +10,8 @@ namespace gatehouse::proxy {
 namespace ip = boost::asio::ip;
 using http::ProxyHeader;
 using http::ProxyHeaderParse;
-using tls::Io;
 
 namespace {
-
-struct HeaderRead final : base::Parked {
-  explicit HeaderRead(tls::Stream& s) noexcept
-      : Parked([](Parked& self) { return static_cast<HeaderRead&>(self).await_ready(); }),
-        stream(s) {}
-  bool await_ready() {
-    for (;;) {
-      const auto bytes = stream.unread();
-      parse = http::parse_proxy_header({bytes.data(), bytes.size()});
-      if (parse.status != ProxyHeaderParse::Status::need_more) return true;
-      const Io got = stream.fill();
-      if (got == Io::again) return false;
-      if (got != Io::ok) return true;
-    }
-  }
-  void await_suspend(std::coroutine_handle<> handle) {
-    waiting = handle;
-    stream.reading.park(*this);
-  }
-  void await_resume() const noexcept {}
-  tls::Stream& stream;
-  ProxyHeaderParse parse;
-};
 
 /// Where the client connected to. Zeroes if nobody can say: the client is still worth naming.
 ip::tcp::endpoint destination_of(const ClientFacts& facts) {
@@ -54,12 +30,14 @@ ip::tcp::endpoint destination_of(const ClientFacts& facts) {
 }  // namespace
 
 base::Task<ProxyHeaderParse> read_introduction(tls::Stream& stream) {
-  HeaderRead read(stream);
-  co_await read;
-  if (read.parse.status == ProxyHeaderParse::Status::complete) {
-    stream.consume(read.parse.header.size);
-  }
-  co_return read.parse;
+  ProxyHeaderParse parse;
+  auto reading = stream.read_until([&](std::span<char> bytes) {
+    parse = http::parse_proxy_header({bytes.data(), bytes.size()});
+    return parse.status != ProxyHeaderParse::Status::need_more;
+  });
+  co_await reading;
+  if (parse.status == ProxyHeaderParse::Status::complete) stream.consume(parse.header.size);
+  co_return parse;
 }
 
 void take_introduction(const ProxyHeader& header, ClientFacts& facts) {

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/buffer.hpp"
 #include "base/error.hpp"
@@ -115,6 +116,33 @@ class Stream final : public base::Source, private base::Deferred {
     Io state = Io::again;
   };
   Handshaken handshaken() { return Handshaken(*this); }
+  /// Awaits that `enough`, called with what is unread and each time that it has grown, says so, or
+  /// that no more comes. It may consume.
+  template <class Enough>
+  struct ReadUntil final : base::Parked {
+    ReadUntil(Stream& s, Enough e) noexcept
+        : Parked([](Parked& self) { return static_cast<ReadUntil&>(self).await_ready(); }),
+          stream(s),
+          enough(std::move(e)) {}
+    bool await_ready() {
+      while (!enough(stream.unread())) {
+        const Io got = stream.fill();
+        if (got != Io::ok) return got != Io::again;
+      }
+      return true;
+    }
+    void await_suspend(std::coroutine_handle<> handle) {
+      waiting = handle;
+      stream.reading.park(*this);
+    }
+    void await_resume() const noexcept {}
+    Stream& stream;
+    Enough enough;
+  };
+  template <class Enough>
+  ReadUntil<Enough> read_until(Enough enough) {
+    return ReadUntil<Enough>(*this, std::move(enough));
+  }
 
   /// Breaks the stream: everything that waits is resumed with a failure.
   void fail(base::ErrorKind kind, const char* text);
