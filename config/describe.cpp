@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/json_escape.hpp"
+#include "config/values.hpp"
 
 namespace gatehouse::config {
 
@@ -255,20 +256,6 @@ void write_site(JsonText& json, const Site& site) {
   for (const auto& route : site.routes) write_route(json, route);
   json.close(']');
   json.close('}');
-}
-
-std::string_view protocol_name(UpstreamProtocol protocol) {
-  switch (protocol) {
-    case UpstreamProtocol::http1:
-      return "http1";
-    case UpstreamProtocol::https:
-      return "https";
-    case UpstreamProtocol::h2c:
-      return "h2c";
-    case UpstreamProtocol::h2:
-      return "h2";
-  }
-  return {};
 }
 
 void write_upstream(JsonText& json, const Upstream& upstream) {

@@ -144,20 +144,6 @@ Schemes parse_servers(Reader& reader, Upstream& upstream) {
   return schemes;
 }
 
-std::string_view scheme_of(UpstreamProtocol protocol) {
-  switch (protocol) {
-    case UpstreamProtocol::http1:
-      return "http";
-    case UpstreamProtocol::https:
-      return "https";
-    case UpstreamProtocol::h2c:
-      return "h2c";
-    case UpstreamProtocol::h2:
-      return "h2";
-  }
-  return {};
-}
-
 /// http:// goes with both protocols in the clear, https:// with both over TLS.
 bool agree(UpstreamProtocol scheme, UpstreamProtocol protocol) {
   return scheme == protocol ||

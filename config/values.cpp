@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 #include <optional>
 
 #include <boost/asio/ip/address.hpp>
@@ -284,15 +285,29 @@ Parsed<HostGlob> parse_host_glob(std::string_view text) {
 
 namespace {
 
-std::optional<UpstreamProtocol> protocol_of_scheme(std::string_view name) {
-  if (name == "http") return UpstreamProtocol::http1;
-  if (name == "https") return UpstreamProtocol::https;
-  if (name == "h2c") return UpstreamProtocol::h2c;
-  if (name == "h2") return UpstreamProtocol::h2;
-  return std::nullopt;
+struct ProtocolWords {
+  UpstreamProtocol protocol;
+  std::string_view name;
+  std::string_view scheme;
+};
+constexpr ProtocolWords protocols[] = {{UpstreamProtocol::http1, "http1", "http"},
+                                       {UpstreamProtocol::https, "https", "https"},
+                                       {UpstreamProtocol::h2c, "h2c", "h2c"},
+                                       {UpstreamProtocol::h2, "h2", "h2"}};
+
+const ProtocolWords& words_of(UpstreamProtocol protocol) {
+  return *std::ranges::find(protocols, protocol, &ProtocolWords::protocol);
 }
 
 }  // namespace
+
+std::string_view protocol_name(UpstreamProtocol protocol) {
+  return words_of(protocol).name;
+}
+
+std::string_view scheme_of(UpstreamProtocol protocol) {
+  return words_of(protocol).scheme;
+}
 
 Parsed<ServerAddress> parse_server_address(std::string_view text) {
   static constexpr std::string_view way_out =
@@ -308,14 +323,14 @@ Parsed<ServerAddress> parse_server_address(std::string_view text) {
   auto rest = text;
   if (const auto scheme = text.find("://"); scheme != text.npos) {
     const auto name = text.substr(0, scheme);
-    const auto protocol = protocol_of_scheme(name);
-    if (!protocol) {
+    const auto* const words = std::ranges::find(protocols, name, &ProtocolWords::scheme);
+    if (words == std::end(protocols)) {
       return mistake(fmt::format(
           "{} has an unknown scheme: use http://, https://, h2c:// or h2:// (HTTP/2 over TLS)",
           in_quotes(text)));
     }
     result.scheme = true;
-    result.protocol = *protocol;
+    result.protocol = words->protocol;
     rest.remove_prefix(scheme + 3);
     if (rest.ends_with('/')) rest.remove_suffix(1);
   }

@@ -40,6 +40,10 @@ Parsed<Network> parse_network(std::string_view text);
 /// "example.com", "*.example.com", "*", an address ("10.0.0.1", "[::1]"). Lower-cased.
 Parsed<HostGlob> parse_host_glob(std::string_view text);
 
+/// As `protocol` of an upstream writes it, and as it stands in front of a server's address.
+std::string_view protocol_name(UpstreamProtocol protocol);
+std::string_view scheme_of(UpstreamProtocol protocol);
+
 /// A server to connect to, as an upstream or one of its servers names it.
 struct ServerAddress {
   Endpoint endpoint;    // port 0: none was written (the protocol's default applies)

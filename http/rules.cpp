@@ -127,13 +127,19 @@ std::optional<Refusal> take_absolute_target(RequestHead& head) {
   return std::nullopt;
 }
 
+std::optional<Refusal> check_target_characters(const RequestHead& head) {
+  if (characters::all(characters::target, head.target)) return std::nullopt;
+  return refuse(400, "the target holds a byte that must be encoded");
+}
+
+/// A path, or the asterisk that only OPTIONS may have.
+bool has_path(const RequestHead& head) {
+  return head.target.starts_with('/') || (head.target == "*" && head.method == Method::options);
+}
+
 std::optional<Refusal> check_target(RequestHead& head) {
-  if (!characters::all(characters::target, head.target)) {
-    return refuse(400, "the target holds a byte that must be encoded");
-  }
-  if (!head.target.empty() && head.target.front() == '/') return std::nullopt;
-  if (head.target == "*" && head.method == Method::options) return std::nullopt;
-  return take_absolute_target(head);
+  if (auto refusal = check_target_characters(head)) return refusal;
+  return has_path(head) ? std::nullopt : take_absolute_target(head);
 }
 
 std::optional<Refusal> check_host(RequestHead& head, const Field* host) {
@@ -169,6 +175,12 @@ void take_te(RequestHead& head, std::string_view list) {
   }
 }
 
+std::optional<Refusal> take_expect(RequestHead& head, std::string_view value) {
+  if (!equal_ignoring_case(value, "100-continue")) return refuse(417, "unknown expectation");
+  head.expect_continue = true;
+  return std::nullopt;
+}
+
 /// One pass: notes what decides framing, marks what belongs to this connection only.
 std::optional<Refusal> scan_request_fields(RequestHead& head, Findings& found) {
   for (Field& field : head.fields) {
@@ -189,10 +201,7 @@ std::optional<Refusal> scan_request_fields(RequestHead& head, Findings& found) {
         field.skip = true;
         break;
       case FieldId::expect:
-        if (!equal_ignoring_case(field.value, "100-continue")) {
-          return refuse(417, "unknown expectation");
-        }
-        head.expect_continue = true;
+        if (auto refusal = take_expect(head, field.value)) return refusal;
         break;
       case FieldId::te:
         take_te(head, field.value);
@@ -316,10 +325,7 @@ std::optional<Refusal> scan_http2_fields(RequestHead& head, Http2Findings& found
         field.skip = true;
         break;
       case FieldId::expect:
-        if (!equal_ignoring_case(field.value, "100-continue")) {
-          return refuse(417, "unknown expectation");
-        }
-        head.expect_continue = true;
+        if (auto refusal = take_expect(head, field.value)) return refusal;
         break;
       case FieldId::cookie:
         ++found.cookies;
@@ -364,12 +370,8 @@ std::optional<Refusal> check_extended_connect(RequestHead& head, bool ended) {
 
 std::optional<Refusal> check_http2_target(RequestHead& head) {
   if (head.scheme != "http" && head.scheme != "https") return refuse(400, "an unknown scheme");
-  if (!characters::all(characters::target, head.target)) {
-    return refuse(400, "the target holds a byte that must be encoded");
-  }
-  if (head.target.starts_with('/')) return std::nullopt;
-  if (head.target == "*" && head.method == Method::options) return std::nullopt;
-  return refuse(malformed, "the target is no path");
+  if (auto refusal = check_target_characters(head)) return refusal;
+  return has_path(head) ? std::nullopt : refuse(malformed, "the target is no path");
 }
 
 std::optional<Refusal> check_http2_host(RequestHead& head, const Field* host) {

@@ -1,16 +1,12 @@
 #include "proxy/trust.hpp"
 
+#include "http/list.hpp"
+
 namespace gatehouse::proxy {
 
 namespace {
 
 using boost::asio::ip::address;
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
 
 /// "192.0.2.1", "192.0.2.1:4711", "2001:db8::1", "[2001:db8::1]:4711": proxies write them all.
 bool parse_hop(std::string_view text, address& out) {
@@ -30,7 +26,7 @@ bool parse_hop(std::string_view text, address& out) {
 bool search(const config::Server& server, std::string_view list, std::string& found) {
   for (;;) {
     const size_t comma = list.rfind(',');
-    const std::string_view element = trimmed(comma == list.npos ? list : list.substr(comma + 1));
+    const std::string_view element = http::trim(comma == list.npos ? list : list.substr(comma + 1));
     if (!element.empty()) {
       address hop;
       if (!parse_hop(element, hop)) return false;
