@@ -9,9 +9,16 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.hpp"
-
 namespace gatehouse::base {
+
+/// A sanitizer sees every allocation: lists of free memory would hide mistakes from it.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool memory_watched = true;
+#elif defined(__has_feature)
+inline constexpr bool memory_watched = __has_feature(address_sanitizer);
+#else
+inline constexpr bool memory_watched = false;
+#endif
 
 /// A piece of memory. Small sizes come from free lists: taking one costs nothing in the steady
 /// state.

@@ -67,15 +67,6 @@ Error from_errno(int code, std::string context);
 /// Called by result::value() on an error: start-up code only, the data path never throws.
 [[noreturn]] void throw_exception_from_error(const Error& error, const boost::source_location&);
 
-/// A sanitizer sees every allocation: lists of free memory would hide mistakes from it.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool memory_watched = true;
-#elif defined(__has_feature)
-inline constexpr bool memory_watched = __has_feature(address_sanitizer);
-#else
-inline constexpr bool memory_watched = false;
-#endif
-
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 
 }  // namespace gatehouse::base

@@ -3,6 +3,8 @@
 #include <array>
 #include <new>
 
+#include "base/buffer.hpp"
+
 namespace gatehouse::base {
 
 namespace {

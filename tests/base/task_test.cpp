@@ -5,6 +5,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "base/buffer.hpp"
+
 namespace gatehouse::base {
 
 namespace {
