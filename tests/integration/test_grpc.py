@@ -16,7 +16,7 @@ from harness.grpc_ends import (
     BIDIRECTIONAL, CLIENT_STREAM, SERVER_STREAM, UNARY, GrpcOrigin, open_channel)
 from harness.limits import SLOW, within
 from harness.program import Gatehouse
-from harness.wait import until
+from harness.wait import stands_still, until
 from harness.watch import Watch, connections_to
 
 PATHS = ["h2 to h2c", "h2 to h2", "h2c to h2c"]
@@ -420,12 +420,6 @@ def test_a_client_that_reads_slowly_holds_the_origin_up(world, origin, channel):
     assert sent[0] < 64 * MEBIBYTE
     call.cancel()
     assert watch.growth_kb() < GROWTH_KB_MAX, f"grew by {watch.growth_kb()} KB"
-
-
-def stands_still(value, seconds=0.3):
-    before = value[0]
-    time.sleep(seconds)
-    return value[0] == before
 
 
 def test_a_hundred_calls_at_once_have_each_its_own_answer(world, origin, channel):

@@ -26,6 +26,12 @@ from harness.origin import DeafListener, answer
 from harness.program import STOP_SECONDS_MAX
 from harness.wait import until
 
+# The same over HTTP/2, with the fixtures of this file.
+from test_forwarding import (  # noqa: F401
+    test_103_early_hints_pass, test_a_flood_of_interim_responses_is_cut,
+    test_a_response_without_length_ends_with_the_connection, test_any_ordinary_method_passes,
+    test_the_target_passes_byte_for_byte)
+
 # Beyond it an unread body has not stopped whoever sends it.
 UNREAD_BYTES_MAX = 8 << 20
 GROWTH_KB_MAX = 4096 if SLOW == 1 else 65536
@@ -91,19 +97,6 @@ def test_the_forwarding_fields_are_added_and_a_clients_own_replaced(proxy, origi
     assert seen.value("x-forwarded-host") == "example.test"
     assert seen.value("via") == "2.0 gatehouse"
     assert "6.6.6.6" not in seen.head.decode()
-
-
-@pytest.mark.parametrize("target", ["/", "/a//b", "/%7Euser", "/?", "/?a=b&c=%2F", "/a/b/../c",
-                                    "/" + "x" * 4000, "/!$&'()*+,;=:@"])
-def test_the_target_passes_byte_for_byte(proxy, origin, connect, target):
-    assert connect().get(target).status == 200
-    assert origin.last().target == target
-
-
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"])
-def test_any_ordinary_method_passes_with_a_body(proxy, origin, connect, method):
-    assert connect().get(method=method, body=b"body").status == 200
-    assert (origin.last().method, origin.last().body) == (method, b"body")
 
 
 CANONICAL = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: "
@@ -318,30 +311,6 @@ def test_a_final_answer_instead_of_100_is_passed_on(proxy, origin, connect):
     response = client.expect_response(stream)
     assert (response.status, response.body) == (413, b"too big")
     client.expect_ping()
-
-
-def test_103_early_hints_pass(proxy, origin, connect):
-    origin.respond = lambda r: (b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
-                                b"HTTP/1.1 103 Early Hints\r\nLink: </b.js>; rel=preload\r\n\r\n"
-                                + answer(b"page"))
-    response = connect().get()
-    assert [i.status for i in response.interim] == [103, 103]
-    assert response.interim[1].value("link") == "</b.js>; rel=preload"
-    assert response.body == b"page"
-
-
-def test_a_flood_of_interim_responses_is_cut(proxy, origin, connect):
-    origin.respond = lambda r: b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40 + answer(b"page")
-    response = connect().get()
-    assert response.status == 502 and len(response.interim) <= 16
-
-
-def test_an_answer_without_length_ends_with_the_origins_connection(proxy, origin, connect):
-    def script(connection):
-        connection.request()
-        connection.send("HTTP/1.1 200 OK\r\n\r\n", b"a" * 50000, b"end")
-    origin.script = script
-    assert connect().get().body == b"a" * 50000 + b"end"
 
 
 def test_an_answer_is_passed_on_as_it_comes(proxy, origin, connect):

@@ -26,7 +26,7 @@ from harness.http2_origin import Http2Origin
 from harness.limits import LONG, SLOW, within
 from harness.origin import Origin, answer
 from harness.program import Gatehouse
-from harness.wait import until
+from harness.wait import stands_still, until
 from harness.watch import Watch, connections_to
 
 MEBIBYTE = 1 << 20
@@ -1021,12 +1021,6 @@ def upload_in_background(client, kind, size, sent):
     thread = threading.Thread(target=upload)
     thread.start()
     return thread, result
-
-
-def stands_still(value, seconds=0.3):
-    before = value[0]
-    time.sleep(seconds)
-    return value[0] == before
 
 
 def test_a_stalled_upload_does_not_stop_others_of_its_connection(world):

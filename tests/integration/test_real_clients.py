@@ -17,7 +17,7 @@ from harness.http2_frames import Code, Setting, data, rst_stream, window_update
 from harness.http2_origin import Http2Origin
 from harness.limits import SLOW, within
 from harness.origin import Origin, answer
-from harness.wait import until
+from harness.wait import stands_still, until
 from harness.watch import Watch
 from harness.websocket import granting
 
@@ -408,12 +408,6 @@ def upload(client, stream, piece, size, sent):
             client.send_body(stream, piece[at:at + 65536], end=False)
             sent[0] += 65536
     client.send(data(stream, end=True))
-
-
-def stands_still(value, seconds=0.3):
-    before = value[0]
-    time.sleep(seconds)
-    return value[0] == before
 
 
 def test_a_reload_leaves_tunnels_alone(gatehouse, config, origin, connect):

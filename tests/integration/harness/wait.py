@@ -14,3 +14,10 @@ def until(condition, what, seconds=10):
             return value
         assert time.monotonic() < end, f"not within {within(seconds):.0f} s: {what}"
         time.sleep(0.01)
+
+
+def stands_still(value, seconds=0.3):
+    """Whether a counter, kept in a list, stays as it is for that long."""
+    before = value[0]
+    time.sleep(seconds)
+    return value[0] == before
