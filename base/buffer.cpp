@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "base/free_list.hpp"
+
 namespace gatehouse::base {
 
 namespace {
@@ -16,49 +18,39 @@ struct SizeClass {
 constexpr std::array<SizeClass, 4> size_classes = {
     {{1024, 4096}, {4096, 2048}, {17 * 1024, 512}, {96 * 1024, 64}}};
 
-struct FreeBlocks {
-  std::array<std::vector<char*>, size_classes.size()> lists;
-  ~FreeBlocks() {
-    for (auto& list : lists) {
-      for (char* block : list) ::operator delete(block);
-    }
-  }
-};
+constinit thread_local std::array<FreeList, size_classes.size()> lists;
 
-thread_local FreeBlocks free_blocks;
+char* new_block(size_t size) {
+  thread_local const ClosingLists at_thread_end{lists};
+  return static_cast<char*>(::operator new(size));
+}
+
+/// The smallest class that holds so much; one past the last: none does.
+size_t class_of(size_t size) {
+  size_t index = 0;
+  while (index < size_classes.size() && size_classes[index].bytes < size) ++index;
+  return index;
+}
 
 }  // namespace
 
 Block Block::take(size_t size) {
   Block block;
-  for (size_t i = 0; i < size_classes.size(); ++i) {
-    if (size > size_classes[i].bytes) continue;
-    auto& list = free_blocks.lists[i];
-    block.capacity_ = size_classes[i].bytes;
-    if (list.empty()) {
-      block.data_ = static_cast<char*>(::operator new(block.capacity_));
-    } else {
-      block.data_ = list.back();
-      list.pop_back();
-    }
-    return block;
-  }
-  block.data_ = static_cast<char*>(::operator new(size));
-  block.capacity_ = size;
+  const size_t index = class_of(size);
+  const bool listed = index < size_classes.size();
+  block.capacity_ = listed ? size_classes[index].bytes : size;
+  block.data_ = listed ? static_cast<char*>(lists[index].take()) : nullptr;
+  if (block.data_ == nullptr) block.data_ = new_block(block.capacity_);
   return block;
 }
 
-void Block::release() {
-  if (data_ == nullptr) return;
-  for (size_t i = 0; i < size_classes.size(); ++i) {
-    if (capacity_ != size_classes[i].bytes) continue;
-    auto& list = free_blocks.lists[i];
-    if (memory_watched || list.size() >= size_classes[i].kept_max) break;
-    list.push_back(std::exchange(data_, nullptr));
-    capacity_ = 0;
-    return;
-  }
-  ::operator delete(std::exchange(data_, nullptr));
+void Block::give_back() {
+  const size_t index = class_of(capacity_);
+  const bool kept = !memory_watched && index < size_classes.size() &&
+                    capacity_ == size_classes[index].bytes &&
+                    lists[index].keep(data_, size_classes[index].kept_max);
+  if (!kept) ::operator delete(data_);
+  data_ = nullptr;
   capacity_ = 0;
 }
 

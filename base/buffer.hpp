@@ -11,15 +11,6 @@
 
 namespace gatehouse::base {
 
-/// A sanitizer sees every allocation: lists of free memory would hide mistakes from it.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool memory_watched = true;
-#elif defined(__has_feature)
-inline constexpr bool memory_watched = __has_feature(address_sanitizer);
-#else
-inline constexpr bool memory_watched = false;
-#endif
-
 /// A piece of memory. Small sizes come from free lists: taking one costs nothing in the steady
 /// state.
 class Block {
@@ -39,9 +30,12 @@ class Block {
   char* data() const { return data_; }
   size_t capacity() const { return capacity_; }
   explicit operator bool() const { return data_ != nullptr; }
-  void release();
+  void release() {
+    if (data_ != nullptr) give_back();
+  }
 
  private:
+  void give_back();
   char* data_ = nullptr;
   size_t capacity_ = 0;
 };
@@ -78,13 +72,7 @@ class Recycled {
  public:
   static constexpr size_t kept_max = 1024;
 
-  static Recycled take() {
-    auto& list = kept();
-    if (list.empty()) return Recycled(new T);
-    Recycled taken(list.back().release());
-    list.pop_back();
-    return taken;
-  }
+  static Recycled take() { return Recycled(kept.count > 0 ? kept.objects[--kept.count] : make()); }
   Recycled() = default;
   Recycled(Recycled&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   Recycled& operator=(Recycled&& other) noexcept {
@@ -98,21 +86,37 @@ class Recycled {
   explicit operator bool() const { return object_ != nullptr; }
   void reset() {
     if (object_ == nullptr) return;
-    std::unique_ptr<T> object(std::exchange(object_, nullptr));
+    T* const object = std::exchange(object_, nullptr);
     if constexpr (requires { object->clear(); })
       object->clear();
     else
       object->reset();
-    auto& list = kept();
-    if (list.size() < kept_max) list.push_back(std::move(object));
+    if (kept.count < kept_max) {
+      kept.objects[kept.count++] = object;
+    } else {
+      delete object;
+    }
   }
 
  private:
+  // Nothing to construct or destroy, so that a look at it costs nothing.
+  struct Kept {
+    T* objects[kept_max];
+    size_t count;
+  };
+  struct Closing {
+    ~Closing() {
+      while (kept.count > 0) delete kept.objects[--kept.count];
+    }
+  };
+
   explicit Recycled(T* object) : object_(object) {}
-  static std::vector<std::unique_ptr<T>>& kept() {
-    thread_local std::vector<std::unique_ptr<T>> list;
-    return list;
+  static T* make() {
+    thread_local const Closing at_thread_end;
+    return new T;
   }
+
+  static inline constinit thread_local Kept kept{};
   T* object_ = nullptr;
 };
 

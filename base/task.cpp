@@ -3,7 +3,7 @@
 #include <array>
 #include <new>
 
-#include "base/buffer.hpp"
+#include "base/free_list.hpp"
 
 namespace gatehouse::base {
 
@@ -12,25 +12,12 @@ namespace {
 constexpr size_t step = 64;
 constexpr size_t classes = 64;  // frames up to 4 KiB are kept
 
-struct FreeFrame {
-  FreeFrame* next;
-};
+constinit thread_local std::array<FreeList, classes> lists;
 
-struct FrameLists {
-  struct List {
-    FreeFrame* first = nullptr;
-    size_t count = 0;
-  };
-  std::array<List, classes> lists;
-
-  ~FrameLists() {
-    for (auto& list : lists) {
-      while (list.first != nullptr) ::operator delete(std::exchange(list.first, list.first->next));
-    }
-  }
-};
-
-thread_local FrameLists frames;
+void* new_frame(size_t size) {
+  thread_local const ClosingLists at_thread_end{lists};
+  return ::operator new(size);
+}
 
 size_t class_of(size_t size) {
   return (size + step - 1) / step;
@@ -41,23 +28,14 @@ size_t class_of(size_t size) {
 void* allocate_frame(size_t size) {
   const size_t index = class_of(size);
   if (index >= classes) return ::operator new(size);
-  auto& list = frames.lists[index];
-  if (list.first == nullptr) return ::operator new(index* step);
-  --list.count;
-  return std::exchange(list.first, list.first->next);
+  void* const kept = lists[index].take();
+  return kept != nullptr ? kept : new_frame(index * step);
 }
 
 void free_frame(void* frame, size_t size) noexcept {
   const size_t index = class_of(size);
-  if (memory_watched || index >= classes || frames.lists[index].count >= frames_kept_max) {
-    ::operator delete(frame);
-    return;
-  }
-  auto& list = frames.lists[index];
-  auto* free = static_cast<FreeFrame*>(frame);
-  free->next = list.first;
-  list.first = free;
-  ++list.count;
+  const bool kept = !memory_watched && index < classes && lists[index].keep(frame, frames_kept_max);
+  if (!kept) ::operator delete(frame);
 }
 
 }  // namespace gatehouse::base

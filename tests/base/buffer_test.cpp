@@ -4,6 +4,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "base/free_list.hpp"
+
 namespace gatehouse::base {
 
 TEST_CASE("a block has at least the size asked for, and is reused") {

@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "base/buffer.hpp"
+#include "base/free_list.hpp"
 
 namespace gatehouse::base {
 
