@@ -100,6 +100,10 @@ Io Stream::receive(std::string_view& bytes) {
       return Io::ok;
     }
     if (count == 0) {
+      // The kernel tells of a reset once. If a send was told, what reads like an end is none.
+      if (write_broken_ && failure_cause_ == ECONNRESET) {
+        return break_off(ErrorKind::reset, "the connection broke", ECONNRESET);
+      }
       ended_ = true;
       return Io::eof;
     }

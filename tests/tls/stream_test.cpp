@@ -29,6 +29,38 @@ std::string pattern(size_t size, uint64_t seed) {
   return text;
 }
 
+/// Two ends of a TCP connection: Unix sockets know no reset.
+struct TcpPair {
+  TcpPair() {
+    const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr address{};
+    address.sa_family = AF_INET;
+    REQUIRE(::bind(listener, &address, sizeof address) == 0);
+    REQUIRE(::listen(listener, 1) == 0);
+    socklen_t size = sizeof address;
+    ::getsockname(listener, &address, &size);
+    theirs = ::socket(AF_INET, SOCK_STREAM, 0);
+    REQUIRE(::connect(theirs, &address, size) == 0);
+    ours = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK);
+    ::close(listener);
+  }
+  ~TcpPair() {
+    if (theirs >= 0) ::close(theirs);
+  }
+  void send(std::string_view bytes) const {
+    REQUIRE(::send(theirs, bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+            static_cast<ssize_t>(bytes.size()));
+  }
+  void finish() const { ::shutdown(theirs, SHUT_WR); }
+  void reset() {
+    const linger now{1, 0};
+    setsockopt(theirs, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    ::close(std::exchange(theirs, -1));
+  }
+  int ours = -1;  // the stream's
+  int theirs = -1;
+};
+
 Io write(Stream& stream, std::string_view bytes) {
   return stream.write({&bytes, 1});
 }
@@ -420,21 +452,29 @@ TEST_CASE("what was sent before a broken connection can still be read") {
   CHECK(stream.unread_size() == 34);
 }
 
+TEST_CASE("a reset that a write was told of is no end of what is read") {
+  const bool ended_first = GENERATE(false, true);
+  TcpPair pair;
+  Stage stage;
+  Stream stream(stage.reactor, base::Side::upstream);
+  REQUIRE(stream.open(pair.ours));
+  pair.send("all that there is");
+  if (ended_first) pair.finish();
+  stage.settle();
+  REQUIRE(stream.fill() == Io::ok);
+  pair.reset();
+  CHECK(write(stream, "more") == Io::failed);
+  stage.settle();
+  CHECK(stream.fill() == (ended_first ? Io::eof : Io::failed));
+  CHECK(stream.failed() == !ended_first);
+}
+
 TEST_CASE("the peer of a stream that is aborted, or fails with bytes left, sees a reset") {
   const bool aborted = GENERATE(true, false);
-  // TCP, because Unix sockets know no reset.
-  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr address{};
-  address.sa_family = AF_INET;
-  REQUIRE(::bind(listener, &address, sizeof address) == 0);
-  REQUIRE(::listen(listener, 1) == 0);
-  socklen_t size = sizeof address;
-  ::getsockname(listener, &address, &size);
-  const int client = ::socket(AF_INET, SOCK_STREAM, 0);
-  REQUIRE(::connect(client, &address, size) == 0);
+  TcpPair pair;
   Stage stage;
   Stream stream(stage.reactor, base::Side::downstream);
-  REQUIRE(stream.open(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK)));
+  REQUIRE(stream.open(pair.ours));
   stage.settle();
   if (aborted) {
     stream.abort();
@@ -446,11 +486,9 @@ TEST_CASE("the peer of a stream that is aborted, or fails with bytes left, sees 
   }
   std::vector<char> received(1024 * 1024);
   ssize_t count = 1;
-  while (count > 0) count = ::recv(client, received.data(), received.size(), 0);
+  while (count > 0) count = ::recv(pair.theirs, received.data(), received.size(), 0);
   CHECK(count == -1);
   CHECK(errno == ECONNRESET);
-  ::close(client);
-  ::close(listener);
 }
 
 namespace {
