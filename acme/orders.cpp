@@ -209,7 +209,8 @@ void Orders::suspect(const RunPtr& run) {
   run->suspicion = 0;
   if (!run->trying || breaker_.open()) return;
   run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
-  probe();
+  // Many orders may have begun together: one look speaks for all of them.
+  if (last_probe_ == judged_) probe();
 }
 
 void Orders::trip(const std::string& reason, std::optional<Monotonic::time_point> until) {

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "http/characters.hpp"
-#include "http/rules.hpp"
 
 namespace gatehouse::http {
 
@@ -44,8 +43,6 @@ bool is_registered_name(std::string_view text) {
   return true;
 }
 
-}  // namespace
-
 std::string_view host_of(std::string_view authority) {
   const bool literal = !authority.empty() && authority.front() == '[';
   const size_t host_end = literal ? authority.find(']') + 1 : authority.find(':');
@@ -57,13 +54,16 @@ std::string_view host_of(std::string_view authority) {
   return (literal ? is_ipv6_literal(host) : is_registered_name(host)) ? host : std::string_view{};
 }
 
-bool host_name(std::string_view authority, std::string& out) {
+}  // namespace
+
+std::string_view host_name(std::string_view authority, OwnedText& owned) {
   std::string_view host = host_of(authority);
-  if (host.empty()) return false;
-  if (host.back() == '.') host.remove_suffix(1);
-  out.resize(host.size());
-  std::transform(host.begin(), host.end(), out.begin(), characters::lower);
-  return true;
+  if (host.ends_with('.')) host.remove_suffix(1);
+  const auto is_upper = [](char c) { return c != characters::lower(c); };
+  if (std::none_of(host.begin(), host.end(), is_upper)) return host;
+  std::string lower(host);
+  std::transform(lower.begin(), lower.end(), lower.begin(), characters::lower);
+  return owned.keep(std::move(lower));
 }
 
 }  // namespace gatehouse::http

@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "base/clock.hpp"
+#include "base/timer_wheel.hpp"
 #include "config/snapshot.hpp"
 
 namespace gatehouse::http {
@@ -30,26 +31,30 @@ class BodyPace {
   config::Duration wait(Time now) {
     spend(now);
     waiting_since_ = now;
-    return std::chrono::ceil<config::Duration>(patience_);
+    return std::chrono::ceil<config::Duration>(std::max(Patience(0), patience_));
   }
-  /// It is over, or there was none, and so many bytes have come.
-  void received(uint64_t bytes, Time now) {
+  /// It is over, or there was none, and so many bytes have come. False: too late. Timers are
+  /// coarse, and each piece sets the next one: pieces in step with them would never be cut.
+  bool received(uint64_t bytes, Time now) {
     spend(now);
     waiting_since_.reset();
-    const bool restored = bytes_a_second_ == 0 || bytes >= bytes_restoring_max;
-    patience_ = restored
-                    ? most_
-                    : std::min(most_, patience_ + Patience(bytes * 1'000'000 / bytes_a_second_));
+    if (bytes_a_second_ == 0 || bytes >= bytes_restoring_max) {
+      patience_ = most_;
+      return true;
+    }
+    const bool in_time = patience_ >= -lateness_max;
+    patience_ = std::min(most_, patience_ + Patience(bytes * 1'000'000 / bytes_a_second_));
+    return in_time;
   }
 
  private:
   using Patience = std::chrono::microseconds;
+  static constexpr Patience lateness_max = 2 * base::TimerWheel::tick;
   static constexpr uint64_t bytes_restoring_max = uint64_t{1} << 40;  // more would overflow
 
   void spend(Time now) {
     if (!waiting_since_) return;
-    const auto waited = std::chrono::duration_cast<Patience>(now - *waiting_since_);
-    patience_ = std::max(Patience(0), patience_ - waited);
+    patience_ -= std::chrono::duration_cast<Patience>(now - *waiting_since_);
   }
 
   Patience most_{0};

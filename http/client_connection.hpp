@@ -39,6 +39,9 @@ class ClientConnection : public base::Retirable {
   tls::Stream& stream() { return stream_; }
   void keep(Keeper* keeper) { keeper_ = keeper; }
 
+  /// Once, on an open connection and ahead of any request: waits until the origin has said what it
+  /// allows, if that is its version's way. False: the connection is over.
+  virtual base::Task<bool> greet() = 0;
   /// A stream for one more request; `settings` hold from now on. Null: there is none after all, the
   /// connection has turned out to be ended.
   virtual ClientStream* begin(const Settings& settings) = 0;

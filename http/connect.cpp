@@ -186,6 +186,38 @@ Connection make_connection(base::Reactor& reactor, base::MetricShard& metrics, c
   return std::make_unique<Http1Client>(reactor, settings);
 }
 
+/// On a connected socket: TLS, and what the version of HTTP has to say first. Nothing on success.
+base::Task<std::optional<Error>> begin_session(const Origin& origin, ClientConnection& connection) {
+  auto& stream = connection.stream();
+  if (origin.tls != nullptr) {
+    bool shaken = stream.start_client(*origin.tls, origin.tls_name, origin.verify);
+    if (shaken) {
+      auto handshake = stream.handshaken();
+      shaken = co_await handshake;
+    }
+    if (!shaken) {
+      const Error cause = stream.error();
+      co_return connect_error(cause.kind, origin, "TLS: " + cause.context);
+    }
+    if (origin.http2 && !stream.http2()) {
+      co_return connect_error(ErrorKind::protocol, origin,
+                              "it does not offer HTTP/2 over TLS (ALPN h2)");
+    }
+  }
+  auto greeting = connection.greet();
+  const bool greeted = co_await greeting;
+  if (greeted) co_return std::nullopt;
+  if (stream.failed()) {
+    const Error cause = stream.error();
+    co_return connect_error(cause.kind, origin, "no SETTINGS of HTTP/2 came: " + cause.context);
+  }
+  const std::string other = origin.tls == nullptr ? "http1" : "https";
+  co_return connect_error(ErrorKind::protocol, origin,
+                          "it does not begin as HTTP/2 does; if it speaks HTTP/1.1, the upstream's "
+                          "protocol is \"" +
+                              other + "\"");
+}
+
 }  // namespace
 
 base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::MetricShard& metrics,
@@ -209,30 +241,16 @@ base::Task<base::Result<Connection>> connect(base::Reactor& reactor, base::Metri
     if (problem == 0 && !preamble.empty() && stream.write({&preamble, 1}) == tls::Io::failed) {
       problem = ECONNRESET;
     }
-    if (problem == 0 && origin.tls != nullptr) {
-      bool shaken = stream.start_client(*origin.tls, origin.tls_name, origin.verify);
-      if (shaken) {
-        auto handshake = stream.handshaken();
-        shaken = co_await handshake;
-      }
-      if (!shaken) {
-        deadline.stream = nullptr;
-        const Error cause = stream.error();
-        stream.close();
-        reactor.retire(std::move(connection));
-        co_return connect_error(cause.kind, origin, "TLS: " + cause.context);
-      }
+    std::optional<Error> broken;
+    if (problem == 0) {
+      auto beginning = begin_session(origin, *connection);
+      broken = co_await beginning;
     }
     deadline.stream = nullptr;
-    if (problem == 0 && origin.tls != nullptr && origin.http2 && !stream.http2()) {
-      stream.close();
-      reactor.retire(std::move(connection));
-      co_return connect_error(ErrorKind::protocol, origin,
-                              "it does not offer HTTP/2 over TLS (ALPN h2)");
-    }
-    if (problem == 0) co_return std::move(connection);
+    if (problem == 0 && !broken) co_return std::move(connection);
     stream.close();
     reactor.retire(std::move(connection));
+    if (broken) co_return *broken;
   }
   if (deadline.expired) {
     co_return connect_error(ErrorKind::timeout, origin,

@@ -1,4 +1,5 @@
-// A new connection to an origin: resolve, connect, TLS handshake, all within one deadline.
+// A new connection to an origin: resolve, connect, TLS handshake, SETTINGS, all within one
+// deadline.
 //
 // Does not choose the origin (balancer) or keep connections (pool). Lives on one worker's thread.
 #pragma once

@@ -20,6 +20,7 @@ class Http1Client final : public ClientConnection,
   Http1Client(base::Reactor& reactor, const Settings& settings);
   ~Http1Client() override;
 
+  base::Task<bool> greet() override { co_return true; }
   ClientStream* begin(const Settings& settings) override;
   void end(ClientStream& stream) override;
   bool available() const override { return state_ == State::resting; }

@@ -146,7 +146,7 @@ void Http1Server::on_read_timeout() {
     refuse({408, "the request's head did not come in time"});
     stream_.reading.poll();
   } else if (waiting_ == Waiting::body) {
-    body_failed(ErrorKind::timeout, "the request's body did not come in time");
+    body_late();
     stream_.reading.poll();
   } else {
     stream_.fail(ErrorKind::timeout, "idle for too long");
@@ -166,6 +166,10 @@ void Http1Server::give_up() {
 
 // --- request bodies
 
+Poll Http1Server::body_late() {
+  return body_failed(ErrorKind::timeout, "the request's body did not come in time");
+}
+
 Poll Http1Server::poll_body() {
   if (body_failure_ != nullptr) return Poll::failed;
   waiting_ = Waiting::nothing;
@@ -181,8 +185,8 @@ Poll Http1Server::poll_body() {
           request_->framing == Framing::chunked ? take_chunked(bytes) : take_body(bytes);
       if (taken != Poll::pending) {
         read_timer_.disarm();
-        pace_.received(chunk_.bytes.size(), reactor_.now());
-        return taken;
+        const bool in_time = pace_.received(chunk_.bytes.size(), reactor_.now());
+        return in_time || answered_ || chunk_.last ? taken : body_late();
       }
     }
     const Io got = stream_.fill();

@@ -86,6 +86,7 @@ class Http1Server final : public ServerStream, public tls::Stream::Observer {
   Poll refuse(Refusal refusal);
   Poll end_of_tunnel();
   Poll body_failed(base::ErrorKind kind, const char* text);
+  Poll body_late();
   void begin_tunnel(const ResponseHead& head, const BodyChunk& first);
   void write_pieces(std::string_view head, const BodyChunk& chunk);
 

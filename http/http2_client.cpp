@@ -25,12 +25,12 @@ void Http2ClientStream::write_head(const RequestHead& head, std::string_view hos
   method_ = head.method;
   expects_ = head.expect_continue;
   FieldList& list = FieldList::begin();
-  list.add(":method", head.method_text);
-  list.add(":scheme", client_.stream().encrypted() ? "https" : "http");
-  list.add(":authority", host);
-  list.add(":path", head.target);
+  list.add_known(":method", head.method_text);
+  list.add_known(":scheme", client_.stream().encrypted() ? "https" : "http");
+  list.add_known(":authority", host);
+  list.add_known(":path", head.target);
   list.add(head.fields);
-  if (head.accepts_trailers) list.add("te", "trailers");
+  if (head.accepts_trailers) list.add_known("te", "trailers");
   const bool body = !first.last || !first.bytes.empty() || first.trailers != nullptr;
   if (!session_.request(*this, list, body)) {
     return fail(ErrorKind::closed, "the HTTP/2 connection takes no further request");
@@ -183,14 +183,21 @@ Http2Client::Http2Client(base::Reactor& reactor, base::MetricShard& metrics,
   reactor.arm(idle_timer_, settings.idle_timeout);
 }
 
-Http2Client::~Http2Client() = default;
+Http2Client::~Http2Client() {
+  Http2Session::reactor().forget(greeting_);
+}
+
+base::Task<bool> Http2Client::greet() {
+  start();
+  co_await greeting_.over;
+  co_return heard_settings_;
+}
 
 ClientStream* Http2Client::begin(const Settings& settings) {
   ClientConnection::settings_ = settings;
   change(session_settings(settings));
-  const bool first = !std::exchange(started_, true);
-  if (first) start();
   if (!available()) return nullptr;
+  const bool first = !std::exchange(used_, true);
   if (!first && idle()) {
     resumed_ = true;
     heard_ = false;
@@ -212,7 +219,9 @@ void Http2Client::end(ClientStream& stream) {
 }
 
 bool Http2Client::available() const {
-  return !ended() && !going_away_ && streams() < std::min(streams_max, peer_streams_max());
+  // On a new connection one request may wait for an origin that allows none yet.
+  const uint32_t allowed = std::max(peer_streams_max(), used_ ? 0U : 1U);
+  return !ended() && !going_away_ && streams() < std::min(streams_max, allowed);
 }
 
 void Http2Client::on_idle() {
@@ -242,6 +251,12 @@ void Http2Client::on_pong() {
   on_idle();
 }
 
+void Http2Client::on_settings() {
+  heard_settings_ = true;
+  if (!greeting_.over.happened()) Http2Session::reactor().defer(greeting_);
+  changed();
+}
+
 void Http2Client::on_goaway() {
   going_away_ = true;
   changed();
@@ -250,6 +265,7 @@ void Http2Client::on_goaway() {
 void Http2Client::on_ended() {
   idle_timer_.disarm();
   changed();
+  if (!greeting_.over.happened()) greeting_.over.set();
 }
 
 }  // namespace gatehouse::http

@@ -78,6 +78,9 @@ class Http2Client final : public ClientConnection, private Http2Session {
   Http2Client(base::Reactor& reactor, base::MetricShard& metrics, const Settings& settings);
   ~Http2Client() override;
 
+  /// Sends the preface and waits for the origin's SETTINGS (RFC 9113 section 3.4): requests that
+  /// do not know its limits may all be refused.
+  base::Task<bool> greet() override;
   ClientStream* begin(const Settings& settings) override;
   void end(ClientStream& stream) override;
   bool available() const override;
@@ -89,6 +92,13 @@ class Http2Client final : public ClientConnection, private Http2Session {
     explicit IdleTimer(Http2Client& c);
     Http2Client& client;
   };
+  /// Tells whoever greets, outside of nghttp2's callbacks.
+  struct Greeting final : base::Deferred {
+    void on_deferred() override {
+      if (!over.happened()) over.set();
+    }
+    base::Event over;
+  };
   static Http2Session::Settings session_settings(const Settings& settings);
 
   Http2Stream* on_open(int32_t) override { return nullptr; }
@@ -96,12 +106,14 @@ class Http2Client final : public ClientConnection, private Http2Session {
   void on_idle() override;
   void on_pong() override;
   void on_goaway() override;
-  void on_settings() override { changed(); }
+  void on_settings() override;
   void on_deadline();
 
   IdleTimer idle_timer_;
+  Greeting greeting_;
   base::Monotonic::time_point idle_since_;
-  bool started_ = false;
+  bool heard_settings_ = false;
+  bool used_ = false;
   bool resumed_ = false;  // after having been idle
   bool going_away_ = false;
   bool unanswered_ = false;  // a ping

@@ -98,7 +98,9 @@ FieldList& FieldList::begin() {
 
 void FieldList::add(const Fields& fields) {
   for (const Field& field : fields) {
-    if (!field.skip) add(field.name, field.value);
+    if (field.skip) continue;
+    const std::string_view known = field_name(field.id);
+    known.empty() ? add(field.name, field.value) : add_known(known, field.value);
   }
 }
 

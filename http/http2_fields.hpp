@@ -44,16 +44,24 @@ std::array<char, 3> status_text(uint16_t status);
 /// Fields to be sent. The views in it are the caller's.
 class FieldList {
  public:
+  struct Entry {
+    std::string_view name, value;
+    bool known_name;  // in static storage, in lower case
+  };
   /// The calling thread's, emptied: nothing in it lives across a suspension.
   static FieldList& begin();
-  void add(std::string_view name, std::string_view value) { list_.emplace_back(name, value); }
+  /// A name in static storage, in lower case.
+  void add_known(std::string_view name, std::string_view value) {
+    list_.push_back({name, value, true});
+  }
+  void add(std::string_view name, std::string_view value) { list_.push_back({name, value, false}); }
   /// Those that are forwarded.
   void add(const Fields& fields);
   void add(const Trailers& trailers);
   const auto& list() const { return list_; }
 
  private:
-  std::vector<std::pair<std::string_view, std::string_view>> list_;
+  std::vector<Entry> list_;
 };
 
 }  // namespace gatehouse::http

@@ -20,11 +20,13 @@ std::string_view view(const uint8_t* data, size_t size) {
 std::vector<nghttp2_nv>& to_nghttp2(const FieldList& fields) {
   thread_local std::vector<nghttp2_nv> list;
   list.clear();
-  for (const auto& [name, value] : fields.list()) {
-    // It takes pointers to what it does not change, copies, and makes names lower case.
+  for (const auto& [name, value, known_name] : fields.list()) {
+    // It takes pointers to what it does not change, and copies what may not last, names in lower
+    // case.
+    const uint8_t flags = known_name ? NGHTTP2_NV_FLAG_NO_COPY_NAME : NGHTTP2_NV_FLAG_NONE;
     list.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
                     reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(),
-                    value.size(), NGHTTP2_NV_FLAG_NONE});
+                    value.size(), flags});
   }
   return list;
 }
@@ -85,7 +87,7 @@ struct Http2Callbacks {
   static int header(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t name_size,
                     const uint8_t* value, size_t value_size, uint8_t, void* user) {
     Http2Session& self = of(user);
-    if (self.section_ == nullptr) return 0;
+    if (!self.section_) return 0;
     const HeadLimits& limits = self.settings_.head;
     self.section_->add(view(name, name_size), view(value, value_size), limits);
     if (self.section_->counted_bytes > limits.bytes_max * Http2Session::section_excess_max ||
@@ -113,7 +115,7 @@ struct Http2Callbacks {
           if (last) open->receive_end();
           self.earn_control(Http2Session::control_frames_a_request);
         }
-        if (self.section_ != nullptr && self.section_->too_large) {
+        if (self.section_ && self.section_->too_large) {
           self.spend_control(Http2Session::control_frames_a_large_section);
         }
         self.close_section();
@@ -247,7 +249,10 @@ struct Http2Callbacks {
   // --- memory
   static void* allocate(size_t size, void* user) {
     void* const memory = http2_allocate(size);
-    if (http2_has_pages(size)) of(user).pages_ = memory;
+    // What comes later may be a field's value, which the peer chose the size of, and which HPACK
+    // keeps while the session is idle.
+    Http2Session& self = of(user);
+    if (self.session_ == nullptr && http2_has_pages(size)) self.pages_ = memory;
     return memory;
   }
 
@@ -309,9 +314,11 @@ void Http2Session::make_session() {
       role_ == Role::server ? nghttp2_session_server_new3 : nghttp2_session_client_new3;
   nghttp2_mem memory = {this, Http2Callbacks::allocate, Http2Callbacks::deallocate,
                         Http2Callbacks::allocate_zeroed, Http2Callbacks::reallocate};
+  nghttp2_session* session = nullptr;
   const int made =
-      make(&session_, Http2Callbacks::table(), this, Http2Callbacks::options(), &memory);
+      make(&session, Http2Callbacks::table(), this, Http2Callbacks::options(), &memory);
   ASSERT(made == 0);
+  session_ = session;
 }
 
 void Http2Session::respond(Http2Stream& stream, const FieldList& fields, bool body) {

@@ -12,7 +12,7 @@ using base::Metric;
 Http2ServerStream::ReadTimer::ReadTimer(Http2ServerStream& s)
     : Timer([](Timer& self) {
         auto& late = static_cast<ReadTimer&>(self).stream;
-        late.body_failed(ErrorKind::timeout, "the request's body did not come in time");
+        late.body_late();
         late.receiving_.poll();
       }),
       stream(s) {}
@@ -60,7 +60,7 @@ void Http2ServerStream::take_head(FieldSection& section, bool last) {
     head.framing = Framing::none;
     request_complete_ = end_alone_ = true;
   }
-  if (!refusal_ && !server_.handler_.serves(head.authority)) {
+  if (!refusal_ && !server_.handler_.serves(head.host)) {
     refusal_ = Refusal{421, "the host is not one of this connection's certificate"};
   }
 }
@@ -106,7 +106,8 @@ Poll Http2ServerStream::poll_body() {
   }
   if (got != Poll::ready) return got;
   read_timer_.disarm();
-  pace_.received(chunk_.bytes.size(), session_.reactor().now());
+  const bool in_time = pace_.received(chunk_.bytes.size(), session_.reactor().now());
+  if (!in_time && !answered_ && !chunk_.last) return body_late();
   body_bytes_ += chunk_.bytes.size();
   const uint64_t most = server_.settings().body_bytes_max;
   if (most != 0 && body_bytes_ > most && !tunnel_) {
@@ -128,6 +129,10 @@ void Http2ServerStream::stop_reading() {
   receiving_.poll();
 }
 
+Poll Http2ServerStream::body_late() {
+  return body_failed(ErrorKind::timeout, "the request's body did not come in time");
+}
+
 Poll Http2ServerStream::body_failed(ErrorKind kind, const char* text) {
   body_failure_ = text;
   body_failure_kind_ = kind;
@@ -140,7 +145,7 @@ void Http2ServerStream::write_interim(const ResponseHead& head) {
   if (closed() || failed()) return;
   const std::array<char, 3> status = status_text(head.status);
   FieldList& list = FieldList::begin();
-  list.add(":status", {status.data(), status.size()});
+  list.add_known(":status", {status.data(), status.size()});
   list.add(head.fields);
   session_.inform(*this, list);
 }
@@ -152,7 +157,7 @@ void Http2ServerStream::write_head(const ResponseHead& head, const BodyChunk& fi
   if (head.status == 101) return begin_tunnel(head, first);
   const std::array<char, 3> status = status_text(head.status);
   FieldList& list = FieldList::begin();
-  list.add(":status", {status.data(), status.size()});
+  list.add_known(":status", {status.data(), status.size()});
   list.add(head.fields);
   const bool body = !first.last || !first.bytes.empty() || first.trailers != nullptr;
   session_.respond(*this, list, body);
@@ -168,7 +173,7 @@ void Http2ServerStream::begin_tunnel(const ResponseHead& head, const BodyChunk& 
   tunnel_ = true;
   request_complete_ = false;
   FieldList& list = FieldList::begin();
-  list.add(":status", "200");
+  list.add_known(":status", "200");
   for (const Field& field : head.fields) {
     const bool proof = equal_ignoring_case(field.name, "sec-websocket-accept");
     if (!field.skip && !proof) list.add(field.name, field.value);

@@ -54,6 +54,7 @@ class Http2ServerStream final : public ServerStream, public Http2Stream {
   void on_retired() override;
   void take_head(FieldSection& section, bool last);
   Poll body_failed(base::ErrorKind kind, const char* text);
+  Poll body_late();
   void begin();
   void await_progress();
   void on_write_timeout();
@@ -94,9 +95,9 @@ class Http2Server final : public Http2Session {
    public:
     /// A request has come; the handler gives the stream back with finish().
     virtual void on_request(Http2ServerStream& stream) = 0;
-    /// Whether this connection may be used for that host, which is not empty: a certificate's
+    /// Whether this connection may be used for that host (RequestHead::host): a certificate's
     /// names are what a client chose the connection by (RFC 9110 section 7.4).
-    virtual bool serves(std::string_view authority) = 0;
+    virtual bool serves(std::string_view host) = 0;
     /// The session has ended; streams may still be to be given back.
     virtual void on_session_ended() = 0;
 

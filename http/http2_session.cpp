@@ -184,11 +184,10 @@ void Http2Session::deliver() {
   delivering_ = false;
 }
 
-FieldSection& Http2Session::open_section(int32_t id, Http2Stream* stream) {
-  section_ = std::make_unique<FieldSection>();
+void Http2Session::open_section(int32_t id, Http2Stream* stream) {
+  section_ = base::Recycled<FieldSection>::take();
   section_id_ = id;
   section_stream_ = stream;
-  return *section_;
 }
 
 void Http2Session::close_section() {
@@ -248,7 +247,7 @@ bool Http2Session::take(std::span<char> bytes) {
 
 /// A field section that has begun must end soon, however its pieces trickle in.
 void Http2Session::watch_section() {
-  const bool open = section_ != nullptr;
+  const bool open = static_cast<bool>(section_);
   if (open == section_timer_.armed()) return;
   if (open) {
     reactor_.arm(section_timer_, settings_.header_timeout);

@@ -182,7 +182,7 @@ class Http2Session : private base::Deferred {
   void end();
   bool spend_control(int64_t cost);
   void earn_control(int64_t gain) { control_.left += gain; }
-  FieldSection& open_section(int32_t id, Http2Stream* stream);
+  void open_section(int32_t id, Http2Stream* stream);
   void close_section();
 
   base::MetricShard& metrics_;
@@ -197,7 +197,7 @@ class Http2Session : private base::Deferred {
   Http2Stream* first_ = nullptr;
   size_t streams_ = 0;
   std::vector<Http2Stream*> touched_;
-  std::unique_ptr<FieldSection> section_;  // while a field section is being received
+  base::Recycled<FieldSection> section_;  // while a field section is being received
   int32_t section_id_ = 0;
   Http2Stream* section_stream_ = nullptr;
   Allowance control_, resets_;

@@ -60,6 +60,12 @@ constexpr auto first_of_length = [] {
   return first;
 }();
 
+constexpr auto names_by_id = [] {
+  std::array<std::string_view, std::size(known_names) + 1> names;  // one for `other`
+  for (const auto& [name, id] : known_names) names[static_cast<size_t>(id)] = name;
+  return names;
+}();
+
 template <class Word>
 bool same_word(const char* name, const char* known) {
   Word a, b;
@@ -117,6 +123,10 @@ FieldId field_id(std::string_view name) {
   return FieldId::other;
 }
 
+std::string_view field_name(FieldId id) {
+  return names_by_id[static_cast<size_t>(id)];
+}
+
 Method method_of(std::string_view text) {
   switch (text.size()) {
     case 3:
@@ -153,7 +163,7 @@ const Field* ResponseHead::find(FieldId id) const {
 }
 
 void RequestHead::move(std::string_view from, const char* to) {
-  for (auto* view : {&method_text, &target, &scheme, &authority, &protocol})
+  for (auto* view : {&method_text, &target, &scheme, &authority, &host, &protocol})
     follow(*view, from, to);
   follow(fields, from, to);
 }
@@ -167,7 +177,7 @@ void ResponseHead::move(std::string_view from, const char* to) {
 void RequestHead::clear() {
   method = Method::other;
   version = Version::http11;
-  method_text = target = scheme = authority = protocol = {};
+  method_text = target = scheme = authority = host = protocol = {};
   framing = Framing::none;
   content_length = 0;
   keep_alive = true;

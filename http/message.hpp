@@ -49,6 +49,8 @@ enum class FieldId : uint8_t {
 
 /// The id of a field name in any case.
 FieldId field_id(std::string_view name);
+/// The name of an id, in lower case, static; of `other`: empty.
+std::string_view field_name(FieldId id);
 
 struct Field {
   std::string_view name;  // as received
@@ -106,6 +108,7 @@ struct RequestHead {
   std::string_view target;     // as received (origin-form after an absolute one was taken apart)
   std::string_view scheme;     // only from an absolute target or :scheme
   std::string_view authority;  // the effective host, with port if given
+  std::string_view host;       // the same as names are compared: lower case, no port, no final dot
   std::string_view protocol;   // asked for by Upgrade or :protocol: "websocket", or empty
   Framing framing = Framing::none;
   uint64_t content_length = 0;  // with Framing::length
@@ -120,8 +123,8 @@ struct RequestHead {
     add_view(name, owned.keep(std::move(value)));
   }
   /// Adds a field whose name and value outlive the head.
-  void add_view(std::string_view name, std::string_view value) {
-    fields.push_back(Field{name, value, FieldId::other, false});
+  void add_view(std::string_view name, std::string_view value, FieldId id = FieldId::other) {
+    fields.push_back(Field{name, value, id, false});
   }
   /// The first not skipped field with that id, or null.
   const Field* find(FieldId id) const;
@@ -144,8 +147,8 @@ struct ResponseHead {
   void add(std::string_view name, std::string value) {
     add_view(name, owned.keep(std::move(value)));
   }
-  void add_view(std::string_view name, std::string_view value) {
-    fields.push_back(Field{name, value, FieldId::other, false});
+  void add_view(std::string_view name, std::string_view value, FieldId id = FieldId::other) {
+    fields.push_back(Field{name, value, id, false});
   }
   const Field* find(FieldId id) const;
   /// Like a request's.

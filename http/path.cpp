@@ -27,15 +27,17 @@ bool append_escape(std::string_view text, size_t at, std::string& out, bool& enc
   return true;
 }
 
-/// Resolves the segment that begins at `begin` and has just ended: "." and ".." disappear.
-bool end_segment(std::string& out, size_t begin) {
+/// Resolves the segment that begins at `begin` and has just ended: "." and ".." disappear. Behind
+/// "//" a ".." is refused: whether it takes the empty segment or the one before is each origin's
+/// own.
+bool end_segment(std::string& out, size_t begin, bool merged) {
   const std::string_view segment = std::string_view(out).substr(begin);
   // Some origins cut ";parameters" off before they resolve dots; nobody writes this innocently.
   if (segment.starts_with(".;") || segment.starts_with("..;")) return false;
   if (segment == ".") {
     out.resize(begin);
   } else if (segment == "..") {
-    if (begin < 2) return false;
+    if (begin < 2 || merged) return false;
     out.resize(out.rfind('/', begin - 2) + 1);
   }
   return true;
@@ -51,12 +53,14 @@ bool normalise_path(std::string_view target, std::string& out, bool& encoded_sla
     out = path;
     return path == "*";
   }
-  size_t segment = 1;  // where the segment under way begins in `out`
+  size_t segment = 1;   // where the segment under way begins in `out`
+  bool merged = false;  // "//" came before it
   out += '/';
   for (size_t i = 1; i < path.size(); ++i) {
     if (path[i] == '/') {
-      if (!end_segment(out, segment)) return false;
-      if (out.back() != '/') out += '/';  // "//" routes like "/": many origins merge them
+      if (!end_segment(out, segment, merged)) return false;
+      merged = merged || path[i - 1] == '/';  // "//" routes like "/": many origins merge them
+      if (out.back() != '/') out += '/';
       segment = out.size();
     } else if (path[i] == '%') {
       if (!append_escape(path, i, out, encoded_slash)) return false;
@@ -66,7 +70,7 @@ bool normalise_path(std::string_view target, std::string& out, bool& encoded_sla
       out += path[i];
     }
   }
-  return end_segment(out, segment);
+  return end_segment(out, segment, merged);
 }
 
 }  // namespace gatehouse::http

@@ -117,7 +117,8 @@ std::optional<Refusal> take_absolute_target(RequestHead& head) {
   const size_t end = std::min(rest.find_first_of("/?"), rest.size());
   head.scheme = scheme;
   head.authority = rest.substr(0, end);
-  if (host_of(head.authority).empty()) return refuse(400, "the target's host is not valid");
+  head.host = host_name(head.authority, head.owned);
+  if (head.host.empty()) return refuse(400, "the target's host is not valid");
   head.target = rest.substr(end);
   if (head.target.empty()) {
     head.target = head.method == Method::options ? "*" : "/";
@@ -147,8 +148,11 @@ std::optional<Refusal> check_host(RequestHead& head, const Field* host) {
     if (head.version != Version::http10) return refuse(400, "no Host field");
     return std::nullopt;
   }
-  if (host_of(host->value).empty()) return refuse(400, "the Host field is not valid");
-  if (head.authority.empty()) head.authority = host->value;
+  const std::string_view name = host_name(host->value, head.owned);
+  if (name.empty()) return refuse(400, "the Host field is not valid");
+  if (!head.authority.empty()) return std::nullopt;  // of an absolute target: it goes before
+  head.authority = host->value;
+  head.host = name;
   return std::nullopt;
 }
 
@@ -381,8 +385,8 @@ std::optional<Refusal> check_http2_host(RequestHead& head, const Field* host) {
     }
     head.authority = host->value;
   }
-  if (host_of(head.authority).empty()) return refuse(400, "no valid host");
-  return std::nullopt;
+  head.host = host_name(head.authority, head.owned);
+  return head.host.empty() ? refuse(400, "no valid host") : std::nullopt;
 }
 
 constexpr std::string_view refused_trailers[] = {

@@ -19,15 +19,16 @@ struct Refusal {
   const char* reason = "";  // for the log, static storage
 };
 
-/// Checks a parsed HTTP/1 request head and fills framing, content_length, authority, keep_alive,
-/// expect_continue, accepts_trailers, protocol; takes an absolute-form target apart. Marks
-/// hop-by-hop fields (Connection and all that it names, Keep-Alive, Proxy-Connection, TE,
+/// Checks a parsed HTTP/1 request head and fills framing, content_length, authority, host,
+/// keep_alive, expect_continue, accepts_trailers, protocol; takes an absolute-form target apart.
+/// Marks hop-by-hop fields (Connection and all that it names, Keep-Alive, Proxy-Connection, TE,
 /// Transfer-Encoding, Upgrade, HTTP2-Settings) `skip`; Host is marked `skip` too (the writer emits
 /// the effective one first).
 std::optional<Refusal> check_request(RequestHead& head);
 
 /// The same for an HTTP/2 request head, whose names, values and pseudo-fields nghttp2 has found
-/// valid (RFC 9113 section 8.3): method_text, target, scheme, authority and fields are filled.
+/// valid (RFC 9113 section 8.3): method_text, target, scheme, authority and fields are filled; host
+/// is filled here.
 /// `ended`: there is no body. Status 0: malformed, to be answered with a stream error. Cookie
 /// fields become one (section 8.2.3); an extended CONNECT becomes a GET with a `protocol`.
 std::optional<Refusal> check_http2_request(RequestHead& head, bool ended);
@@ -45,13 +46,10 @@ std::optional<Refusal> check_response(ResponseHead& head, Method request_method,
 bool trailer_allowed(std::string_view name);
 
 /// The path for routing: percent-decoded unreserved characters, dot segments removed, without the
-/// query. Nothing: it climbs above the root, or holds an encoded NUL, or a bad percent escape.
-/// `encoded_slash` is set when %2F or %5C occurs. Writes into `out` (reused by the caller).
+/// query. Nothing: it climbs above the root, has ".." behind "//" (origins disagree on it), or
+/// holds an encoded NUL, or a bad percent escape. `encoded_slash` is set when %2F or %5C occurs.
+/// Writes into `out` (reused by the caller).
 bool normalise_path(std::string_view target, std::string& out, bool& encoded_slash);
-
-/// "Example.COM:8443" → "example.com" in `out`; false if it is no valid host (RFC 9110 section
-/// 7.2). An IPv6 literal keeps its brackets; a final dot goes.
-bool host_name(std::string_view authority, std::string& out);
 
 bool is_token(std::string_view text);
 /// No CR, LF, NUL or other control characters but HTAB (RFC 9110 section 5.5).

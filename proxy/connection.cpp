@@ -10,7 +10,6 @@ namespace gatehouse::proxy {
 
 using base::ErrorKind;
 using base::Metric;
-using tls::Io;
 
 Connection::DeadlineTimer::DeadlineTimer(Connection& c)
     : Timer([](Timer& self) {
@@ -340,9 +339,8 @@ void Connection::on_session_ended() {
   if (http2_->unused()) http2_over_.set();
 }
 
-bool Connection::serves(std::string_view authority) {
-  thread_local std::string host;
-  if (!facts_.encrypted || !http::host_name(authority, host)) return true;
+bool Connection::serves(std::string_view host) {
+  if (!facts_.encrypted) return true;
   return host == facts_.server_name || (!facts_.stand_in && certificate_->covers(host));
 }
 

@@ -70,7 +70,7 @@ class Connection final : public base::Retirable,
   void on_deferred() override;
   void on_hang_up() override;
   void on_request(http::Http2ServerStream& stream) override;
-  bool serves(std::string_view authority) override;
+  bool serves(std::string_view host) override;
   void on_session_ended() override;
 
   Worker& worker_;

@@ -137,15 +137,8 @@ class Exchange final : public http::ServerStream::Watcher {
 const Upstream* Exchange::route() {
   if (!facts_.encrypted && answered_locally()) return nullptr;
   auto& request = stream_.request();
-  thread_local std::string scratch;
-  if (request.authority.empty()) {
-    site_ = policy_->router.default_site();
-  } else if (http::host_name(request.authority, scratch)) {
-    site_ = policy_->router.find_site(scratch);
-  } else {
-    refuse(400, "an invalid host");
-    return nullptr;
-  }
+  site_ = request.host.empty() ? policy_->router.default_site()
+                               : policy_->router.find_site(request.host);
   if (site_ == nullptr) {
     refuse(404, "no site has this host");
     return nullptr;
@@ -162,6 +155,7 @@ const Upstream* Exchange::route() {
     write_error_page(stream_, {503, static_cast<uint32_t>(facts_.retry_after.count())});
     return nullptr;
   }
+  thread_local std::string scratch;
   const Decision decision = policy_->router.match(*site_, request, scratch);
   if (decision.refusal != 0) {
     refuse(decision.refusal, decision.refusal == 400 ? "an ambiguous path" : "no route");
@@ -182,9 +176,8 @@ bool Exchange::answered_locally() {
   const auto& request = stream_.request();
   if (!request.target.starts_with(challenge_prefix) || !worker_.local()) return false;
   if (request.method != http::Method::get && request.method != http::Method::head) return false;
-  std::string host;
-  if (!http::host_name(request.authority, host)) return false;
-  const std::string* body = worker_.local()(worker_.index(), host, request.target);
+  if (request.host.empty()) return false;
+  const std::string* body = worker_.local()(worker_.index(), request.host, request.target);
   if (body == nullptr) return false;
   worker_.metrics().add(Metric::challenges_answered);
   status_ = 200;
@@ -216,9 +209,9 @@ bool Exchange::redirected_to_https(const SiteRules& site) {
   if (settings.certificates == config::CertificateMode::off || policy_->https_port == 0) {
     return false;
   }
-  std::string host;
-  if (!http::host_name(stream_.request().authority, host)) return false;
-  std::string location = "https://" + host;
+  const std::string_view host = stream_.request().host;
+  if (host.empty()) return false;
+  std::string location = std::string("https://").append(host);
   if (policy_->https_port != 443) location += ':' + std::to_string(policy_->https_port);
   const auto target = stream_.request().target;
   location += target.starts_with('/') ? target : std::string_view("/");
@@ -318,7 +311,7 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
     worker_.metrics().add(Metric::upstream_reuses);
   }
   sent_ = worker_.reactor().now();
-  Relay relay(stream_, *client_, body_, upstream.settings->retry_attempts > 1);
+  Relay relay(stream_, *client_, body_);
   relay.start(upstream_host(stream_.request(), *upstream.settings, *endpoint.settings));
   bool come = false;
   for (;;) {
@@ -350,7 +343,14 @@ base::Task<Exchange::Next> Exchange::attempt(const Upstream& upstream, const End
     error_ = Error(ErrorKind::protocol, Side::upstream, Retry::never,
                    "a success that is no tunnel, to a request for one");
   } else {
-    error_ = relay.upload_error() ? *relay.upload_error() : client_->error();
+    const Error failure = client_->error();
+    // But not for a client that waits for the origin's 100 before its next piece.
+    const bool comes = !stream_.request().expect_continue || body_.begun();
+    if (failure.retry == Retry::if_reused && body_.repeatable() && comes) {
+      auto settling = relay.settle();
+      co_await settling;
+    }
+    error_ = relay.upload_error() ? *relay.upload_error() : failure;
   }
   const bool again = may_retry(upstream, &relay);
   auto finishing = relay.finish();

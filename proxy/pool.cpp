@@ -10,6 +10,15 @@ using base::Metric;
 using http::ClientConnection;
 using http::ClientStream;
 
+namespace {
+
+base::Error takes_no_request(const http::Origin& origin) {
+  return base::Error(base::ErrorKind::unavailable, base::Side::upstream, base::Retry::always,
+                     origin.text + " takes no request on a new connection");
+}
+
+}  // namespace
+
 /// A connection and its place in the pool.
 struct Pool::Entry final : ClientConnection::Keeper {
   Entry(Pool& p, size_t e, std::unique_ptr<ClientConnection> c)
@@ -48,6 +57,7 @@ Pool::Pool(base::Reactor& reactor, base::MetricShard& metrics)
     : reactor_(reactor), metrics_(metrics) {}
 
 Pool::~Pool() {
+  reactor_.forget(handing_);
   clear();
 }
 
@@ -95,61 +105,87 @@ base::Task<base::Result<Pool::Lease>> Pool::connect(const Endpoint& endpoint,
   if (owner.id != nullptr) has_owned_ = true;
   if (ClientStream* const stream = entry.begin(settings)) co_return Lease(entry, *stream);
   // It has said so already: by GOAWAY, by a limit of no streams, or by closing.
-  co_return base::Error(base::ErrorKind::unavailable, base::Side::upstream, base::Retry::always,
-                        endpoint.origin.text + " takes no request on a new connection");
+  co_return takes_no_request(endpoint.origin);
 }
 
-/// Waits for the connection that is being made, or has one made.
+/// Waits for the connection that is being made, or has one made, or for room on another.
 base::Task<base::Result<Pool::Lease>> Pool::join(const Endpoint& endpoint, config::Duration timeout,
                                                  const ClientConnection::Settings& settings,
                                                  Opening& opening) {
   auto& kept = at(endpoint.id);
-  for (size_t round = 0; round < joins_max; ++round) {
-    base::Event made;
-    kept.waiting.push_back(&made);
-    opening.waiting_ = &made;
-    if (!std::exchange(kept.connecting, true)) {
+  const auto until = reactor_.now() + timeout;
+  for (;;) {
+    Waiting waiting;
+    reactor_.arm(waiting, std::chrono::duration_cast<std::chrono::milliseconds>(
+                              std::max(until - reactor_.now(), base::Monotonic::duration{})));
+    kept.waiting.push_back(&waiting);
+    opening.waiting_ = &waiting.turn;
+    if (kept.connecting == nullptr) {
       base::spawn(connect_for_all(endpoint.id, endpoint.origin, timeout, settings));
     }
-    co_await made;
+    co_await waiting.turn;
     opening.waiting_ = nullptr;
-    std::erase(kept.waiting, &made);
-    std::erase(kept.waking, &made);
+    std::erase(kept.waiting, &waiting);
     if (opening.cancelled_) {
       co_return base::Error(base::ErrorKind::cancelled, base::Side::downstream, base::Retry::never,
                             "the client went away");
     }
+    if (waiting.problem) co_return *waiting.problem;
     Lease lease = acquire(endpoint.id, settings);
     if (lease) co_return std::move(lease);
-    if (kept.problem) co_return *kept.problem;
+    if (reactor_.now() >= until) break;
   }
-  co_return base::Error(base::ErrorKind::unavailable, base::Side::upstream, base::Retry::always,
-                        "no connection to " + endpoint.origin.text + " takes further requests");
+  co_return base::Error(base::ErrorKind::timeout, base::Side::upstream, base::Retry::always,
+                        "no connection to " + endpoint.origin.text +
+                            " had room for the request within timeouts.upstream_connect");
 }
 
-/// Goes on even if everybody who waits for it gives up: the next request will want it.
+/// One after the other, for as long as somebody waits. A connect under way goes on even if they all
+/// give up: the next request will want it.
 base::Task<void> Pool::connect_for_all(size_t endpoint_id, http::Origin origin,
                                        config::Duration timeout,
                                        ClientConnection::Settings settings) {
   auto& kept = at(endpoint_id);
   http::Connecting connecting;
-  auto making =
-      http::connect(reactor_, metrics_, origin, kept.resolved, timeout, settings, {}, connecting);
-  auto made = co_await making;
-  auto noted = note(std::move(made), endpoint_id);
-  kept.connecting = false;
-  kept.problem.reset();
-  if (noted) {
-    settle(**noted);
-  } else {
-    kept.problem = noted.error();
+  kept.connecting = &connecting;
+  do {
+    auto making =
+        http::connect(reactor_, metrics_, origin, kept.resolved, timeout, settings, {}, connecting);
+    auto made = co_await making;
+    auto noted = note(std::move(made), endpoint_id);
+    if (noted) {
+      settle(**noted);
+      // One that has ended already: the next would do so too.
+      if (kept.available.empty()) give_up(kept, takes_no_request(origin));
+      hand_out(kept);
+    } else {
+      give_up(kept, noted.error());
+    }
+  } while (!kept.waiting.empty());
+  kept.connecting = nullptr;
+}
+
+/// A new connection has room for one at least: everybody's turn comes.
+void Pool::hand_out(Kept& kept) {
+  while (!kept.waiting.empty() && !kept.available.empty()) {
+    Waiting& first = *kept.waiting.front();
+    kept.waiting.pop_front();
+    first.turn.set();
   }
-  // Whoever finds no room on it has the next one made, and the others wait for that.
-  kept.waking = std::exchange(kept.waiting, {});
-  while (!kept.waking.empty()) {
-    base::Event* const next = kept.waking.front();
-    kept.waking.erase(kept.waking.begin());
-    next->set();
+}
+
+void Pool::give_up(Kept& kept, const base::Error& problem) {
+  for (Waiting* each : kept.waiting) each->problem = problem;
+  while (!kept.waiting.empty() && kept.waiting.front()->problem) {
+    Waiting& first = *kept.waiting.front();
+    kept.waiting.pop_front();
+    first.turn.set();
+  }
+}
+
+void Pool::Handing::on_deferred() {
+  for (size_t i = 0; i < pool.kept_.size(); ++i) {
+    if (pool.kept_[i] != nullptr) hand_out(*pool.kept_[i]);
   }
 }
 
@@ -179,8 +215,10 @@ void Pool::settle(Entry& entry) {
   if (entry.listed && !available) withdraw(entry);
   if (entry.connection->finished()) return discard(entry);
   if (available && !entry.listed) {
+    Kept& kept = at(entry.endpoint_id);
     entry.listed = true;
-    at(entry.endpoint_id).available.push_back(&entry);
+    kept.available.push_back(&entry);
+    if (!kept.waiting.empty()) reactor_.defer(handing_);
   }
   note_idle(entry);
   auto& listed = at(entry.endpoint_id).available;
@@ -229,6 +267,7 @@ void Pool::forget(const void* owner) {
 void Pool::clear() {
   for (auto& kept : kept_) {
     if (kept == nullptr) continue;
+    if (kept->connecting != nullptr) kept->connecting->cancel();
     for (size_t i = kept->entries.size(); i > 0; --i) {
       if (kept->entries[i - 1]->connection->idle()) discard(*kept->entries[i - 1]);
     }

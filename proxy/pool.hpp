@@ -4,7 +4,9 @@
 // one worker; a pool never shares a connection with another thread.
 #pragma once
 
+#include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/metrics.hpp"
@@ -25,9 +27,6 @@ class Pool {
   /// Connections kept for one endpoint while nothing is on them; the oldest goes when one more
   /// comes.
   static constexpr size_t idle_max = 512;
-  /// Connections that one request waits for; each was full when its turn came.
-  static constexpr size_t joins_max = 8;
-
   /// One request's stream on a connection of the pool's. Gives it back when it ends.
   class Lease {
    public:
@@ -79,25 +78,36 @@ class Pool {
     base::Event* waiting_ = nullptr;
     bool cancelled_ = false;
   };
-  /// A stream on a new connection. Requests to an endpoint whose connections carry many wait for
-  /// one that is being made rather than make another. `endpoint` and `opening` outlive the task.
+  /// A stream on a new connection. Requests to an endpoint whose connections carry many wait, for
+  /// `timeout` at the most, in line: for the one connection that is being made, or for room on
+  /// another. `endpoint` and `opening` outlive the task.
   base::Task<base::Result<Lease>> open(const Endpoint& endpoint, config::Duration timeout,
                                        const http::ClientConnection::Settings& settings,
                                        Owner owner, Opening& opening);
   /// Closes the connections of an owner that is going: nobody else may use them.
   void forget(const void* owner);
-  /// Closes everything idle (at stop).
+  /// Closes everything idle, and what is being made for many (at stop).
   void clear();
 
  private:
+  /// A request that waits for room.
+  struct Waiting final : base::Timer {
+    Waiting() : Timer([](Timer& self) { static_cast<Waiting&>(self).turn.set(); }) {}
+    base::Event turn;                    // to look for it; or all is over
+    std::optional<base::Error> problem;  // no connection can be made
+  };
   struct Kept {
     std::vector<std::unique_ptr<Entry>> entries;
     std::vector<Entry*> available;  // the newest last
     http::ResolvedAddresses resolved;
-    bool connecting = false;  // one that will carry many requests
-    std::vector<base::Event*> waiting;
-    std::vector<base::Event*> waking;    // those whose turn it is, while they are told
-    std::optional<base::Error> problem;  // what the last of these connects met
+    std::deque<Waiting*> waiting;            // the first of them came first
+    http::Connecting* connecting = nullptr;  // one is being made for them
+  };
+  /// Hands on what has become free, outside of whoever freed it.
+  struct Handing final : base::Deferred {
+    explicit Handing(Pool& p) : pool(p) {}
+    void on_deferred() override;
+    Pool& pool;
   };
 
   Kept& at(size_t endpoint_id);
@@ -110,6 +120,8 @@ class Pool {
   base::Task<void> connect_for_all(size_t endpoint_id, http::Origin origin,
                                    config::Duration timeout,
                                    http::ClientConnection::Settings settings);
+  static void hand_out(Kept& kept);
+  static void give_up(Kept& kept, const base::Error& problem);
   base::Result<Entry*> note(base::Result<std::unique_ptr<http::ClientConnection>> connected,
                             size_t endpoint_id);
   Entry& add(size_t endpoint_id, std::unique_ptr<http::ClientConnection> connection);
@@ -122,6 +134,7 @@ class Pool {
   base::Reactor& reactor_;
   base::MetricShard& metrics_;
   std::vector<std::unique_ptr<Kept>> kept_;
+  Handing handing_{*this};
   bool has_owned_ = false;  // some connection with an owner was kept
 };
 

@@ -23,7 +23,7 @@ BodyChunk Relay::first_chunk() {
   chunk.last = downstream_.request_complete();
   if (chunk.last || downstream_.request().expect_continue) return chunk;
   if (downstream_.poll_body() != Poll::ready) return chunk;  // a failure is met by the upload
-  if (keep_) body_.keep(downstream_.chunk());
+  body_.keep(downstream_.chunk());
   return downstream_.chunk();
 }
 
@@ -41,7 +41,7 @@ base::Task<void> Relay::upload() {
       break;
     }
     const BodyChunk chunk = downstream_.chunk();
-    if (keep_) body_.keep(chunk);
+    body_.keep(chunk);
     bytes_up_ += chunk.bytes.size();
     upstream_.write_body(chunk);
     if (!chunk.last) continue;
@@ -50,6 +50,10 @@ base::Task<void> Relay::upload() {
     break;
   }
   over_.set();
+}
+
+base::Task<void> Relay::settle() {
+  if (uploading()) co_await over_;
 }
 
 base::Task<void> Relay::finish() {

@@ -16,9 +16,8 @@ namespace gatehouse::proxy {
 
 class Relay {
  public:
-  /// `keep`: the body may be needed for another attempt.
-  Relay(http::ServerStream& downstream, http::ClientStream& upstream, ReplayBody& body, bool keep)
-      : downstream_(downstream), upstream_(upstream), body_(body), keep_(keep) {}
+  Relay(http::ServerStream& downstream, http::ClientStream& upstream, ReplayBody& body)
+      : downstream_(downstream), upstream_(upstream), body_(body) {}
 
   /// Sends the request's head with as much of its body as has come, and the rest as it comes.
   void start(std::string_view host);
@@ -33,6 +32,9 @@ class Relay {
   /// the caller waits for drained().
   base::Task<End> download();
 
+  /// The upstream has failed: waits until the upload has met that, at the client's next piece,
+  /// which is kept like those before it. Another attempt may begin then.
+  base::Task<void> settle();
   /// Ends the upload if it is not over. The upstream must not be freed before.
   base::Task<void> finish();
   bool uploading() const { return started_ && !over_.happened(); }
@@ -53,7 +55,6 @@ class Relay {
   base::Event over_;
   uint64_t bytes_up_ = 0;
   uint64_t bytes_down_ = 0;
-  bool keep_;
   bool started_ = false;
   bool stopping_ = false;
   bool downloading_ = false;  // the final response has come: it goes on whatever the upload does

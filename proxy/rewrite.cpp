@@ -78,7 +78,7 @@ void append_forwarding(http::RequestHead& head, const Downstream& downstream) {
     head.add("X-Forwarded-For",
              take_list(head.fields, FieldId::x_forwarded_for, downstream.address));
   } else {
-    head.add_view("X-Forwarded-For", downstream.address);
+    head.add_view("X-Forwarded-For", downstream.address, FieldId::x_forwarded_for);
   }
   if (head.find(FieldId::forwarded)) {
     head.add("Forwarded",
@@ -146,9 +146,8 @@ bool replace_placeholder(std::string_view name, const http::RequestHead& head, s
   } else if (name == "query") {
     if (question != target.npos) out += target.substr(question + 1);
   } else if (name == "host") {
-    std::string host;
-    if (!http::host_name(head.authority, host)) return false;
-    out += host;
+    if (head.host.empty()) return false;
+    out += head.host;
   }
   return true;
 }
@@ -163,22 +162,23 @@ void rewrite_request(http::RequestHead& head, const Downstream& downstream,
     for (Field& field : head.fields) {
       if (is_forwarding(field)) field.skip = true;
     }
-    head.add_view("X-Forwarded-For", downstream.address);
+    head.add_view("X-Forwarded-For", downstream.address, FieldId::x_forwarded_for);
   }
   if (!downstream.trusted || !head.find(FieldId::x_forwarded_proto)) {
-    head.add_view("X-Forwarded-Proto", downstream.encrypted ? "https" : "http");
+    head.add_view("X-Forwarded-Proto", downstream.encrypted ? "https" : "http",
+                  FieldId::x_forwarded_proto);
   }
   if (!head.authority.empty() && (!downstream.trusted || !head.find(FieldId::x_forwarded_host))) {
-    head.add_view("X-Forwarded-Host", head.authority);
+    head.add_view("X-Forwarded-Host", head.authority, FieldId::x_forwarded_host);
   }
-  head.add_view("Via", via(head.version));
+  head.add_view("Via", via(head.version), FieldId::via);
   change_fields(head, site.request_fields);
 }
 
 void rewrite_response(http::ResponseHead& head, bool encrypted, const config::Site& site) {
   // RFC 9110 section 6.6.1: a recipient with a clock adds what the origin left out.
-  if (!head.find(FieldId::date)) head.add_view("Date", http::date_now());
-  head.add_view("Via", via(head.version));
+  if (!head.find(FieldId::date)) head.add_view("Date", http::date_now(), FieldId::date);
+  head.add_view("Via", via(head.version), FieldId::via);
   if (encrypted && site.hsts) {
     skip_named(head.fields, hsts_name);
     head.add_view(hsts_name, hsts_value(*site.hsts));

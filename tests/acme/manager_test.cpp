@@ -501,6 +501,27 @@ TEST_CASE("A CA that hangs: found out within 12 s, its requests given up when it
   CHECK(world.at_once("b.example") == Given::ready);
 }
 
+TEST_CASE("A CA that is slow with many orders at once is looked at once, and not given up") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.hang = world.ca.probe_hangs = true;
+  std::vector<decltype(world.ask_for(""))> asked;
+  for (int number = 0; number < 20; ++number)
+    asked.push_back(world.ask_for(fmt::format("a.n{}.example", number)));
+  world.pass(8s);
+  CHECK(world.ca.probes == 1);
+  for (const auto& one : asked) CHECK(one->times == 0);
+  world.ca.probe_hangs = false;
+  world.ca.release();
+  world.pass(100ms);
+  for (const auto& one : asked) {
+    REQUIRE(one->times == 1);
+    CHECK(one->given->outcome == Given::ready);
+  }
+}
+
 TEST_CASE("A CA that says 429 without a time: one order tries every 15 s") {
   World world;
   world.site("*", Mode::on_demand);

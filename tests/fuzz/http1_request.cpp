@@ -1,5 +1,6 @@
 // A request's head: found by the scanner and then parsed, or parsed in one look, it is the same
 // request or none; and what is written to the origin is read there as what was understood here.
+#include "http/authority.hpp"
 #include "http/head_scratch.hpp"
 #include "http/http1_parser.hpp"
 #include "tests/fuzz/heads.hpp"
@@ -26,9 +27,9 @@ void check_head(const RequestHead& head, std::string_view from) {
   ASSERT(head.method != Method::connect && head.method != Method::trace);
   ASSERT(head.version == Version::http10 || head.version == Version::http11);
   check_target(head);
-  std::string host;
+  OwnedText owned;
   const bool anonymous = head.version == Version::http10 && head.authority.empty();
-  ASSERT(anonymous || host_name(head.authority, host));
+  ASSERT(host_name(head.authority, owned) == head.host && head.host.empty() == anonymous);
   ASSERT(head.framing != Framing::until_close);
   ASSERT((head.framing == Framing::length) == (head.content_length > 0));
   ASSERT(head.framing != Framing::chunked || !head.find(FieldId::content_length));

@@ -9,6 +9,7 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include "http/authority.hpp"
 #include "http/http2_client.hpp"
 #include "http/http2_server.hpp"
 #include "http/rules.hpp"
@@ -144,9 +145,8 @@ const std::string& much() {
 struct Answering final : Http2Server::Handler {
   explicit Answering(const Manner& m) : manner(m) {}
   void on_request(Http2ServerStream& stream) override;
-  bool serves(std::string_view authority) override {
-    std::string host;
-    ASSERT(host_name(authority, host));
+  bool serves(std::string_view host) override {
+    ASSERT(!host.empty());
     return host != "other";
   }
   void on_session_ended() override {
@@ -165,8 +165,9 @@ void check_request(Http2ServerStream& stream, const HeadLimits& limits) {
     ASSERT(stream.refusal()->status >= 400 && stream.refusal()->status < 600);
     return;
   }
-  std::string host;
-  ASSERT(is_token(head.method_text) && host_name(head.authority, host));
+  OwnedText owned;
+  ASSERT(is_token(head.method_text) && !head.host.empty());
+  ASSERT(host_name(head.authority, owned) == head.host);
   ASSERT(head.method != Method::connect && head.method != Method::trace);
   ASSERT(head.target.starts_with('/') || (head.target == "*" && head.method == Method::options));
   for (const char c : head.target) ASSERT(c > 0x20 && c < 0x7f && c != '#');
@@ -277,6 +278,12 @@ base::Task<void> ask(Asking& all, ClientStream& stream, Method method, std::stri
   --all.under_way;
 }
 
+base::Task<void> greet(Http2Client& client, bool& over) {
+  auto greeting = client.greet();
+  co_await greeting;
+  over = true;
+}
+
 void judge_client(std::string_view input, const Manner& manner) {
   Line line;
   ClientConnection::Settings settings;
@@ -287,6 +294,8 @@ void judge_client(std::string_view input, const Manner& manner) {
              settings.head};
   Http2Client& client = *all.client;
   ASSERT(client.stream().open(line.ends[0]));
+  bool greeted = false;
+  base::spawn(greet(client, greeted));
   const std::pair<Method, std::string_view> requests[] = {
       {Method::get, "GET"}, {Method::head, "HEAD"}, {Method::post, "POST"}, {Method::get, "GET"}};
   const size_t half = input.size() / 2;
@@ -301,7 +310,7 @@ void judge_client(std::string_view input, const Manner& manner) {
   if (manner.time_passes) Line::pass(std::chrono::seconds(30));
   line.hang_up();
   Line::turn();
-  ASSERT(all.under_way == 0 && client.finished());
+  ASSERT(all.under_way == 0 && greeted && client.finished());
   client.stream().close();
 }
 

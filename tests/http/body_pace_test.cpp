@@ -52,6 +52,32 @@ TEST_CASE("without a rate each byte brings all patience back") {
   CHECK(given_up_after(1, seconds(61), 0) == seconds(60));
 }
 
+TEST_CASE("pieces that come just before a timer that is late are too late themselves") {
+  BodyPace pace;
+  BodyPace::Time now{hours(1)};
+  pace.begin(milliseconds(500), 64);
+  const BodyPace::Time start = now;
+  bool in_time = true;
+  while (in_time && now - start < hours(1)) {
+    pace.wait(now);
+    now += milliseconds(50);  // the timer was set to less, and is up to 200 ms late
+    in_time = pace.received(1, now);
+  }
+  CHECK_FALSE(in_time);
+  CHECK(now - start < milliseconds(500 + 200) * 64 / (64 - 20) + milliseconds(50));
+  CHECK(pace.wait(now) == milliseconds(0));
+}
+
+TEST_CASE("a body that is waited for without a rate is never late") {
+  BodyPace pace;
+  BodyPace::Time now{hours(1)};
+  pace.begin(milliseconds(500), 0);
+  pace.wait(now);
+  now += hours(1);  // the worker was held up: what has come meanwhile counts
+  CHECK(pace.received(1, now));
+  CHECK(pace.wait(now) == milliseconds(500));
+}
+
 TEST_CASE("only waiting uses patience up, and a new body has all of it") {
   BodyPace pace;
   BodyPace::Time now{hours(1)};

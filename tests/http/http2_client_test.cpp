@@ -58,6 +58,7 @@ struct Scene {
         limits(s),
         client(std::make_unique<Http2Client>(stage.reactor, metrics, s)) {
     REQUIRE(client->stream().open(pair.ours));
+    base::spawn(greet());
     head.method = Method::get;
     head.method_text = "GET";
     head.target = "/";
@@ -69,8 +70,15 @@ struct Scene {
       if (!each->ended) client->end(*each->stream);
     }
     client->keep(nullptr);
+    client->stream().fail(base::ErrorKind::cancelled, "the test is over");
+    stage.settle();
+    CHECK(greeted);
     client->stream().close();
     stage.settle();
+  }
+  base::Task<void> greet() {
+    auto greeting = client->greet();
+    greeted = co_await greeting ? "well" : "not";
   }
 
   /// A stream that nothing is done with yet.
@@ -97,6 +105,7 @@ struct Scene {
   RequestHead head;
   std::unique_ptr<Http2Client> client;
   std::vector<std::unique_ptr<Fetch>> fetches;
+  const char* greeted = nullptr;  // while it goes on
 };
 
 base::Task<void> read_body(Fetch& fetch) {
@@ -749,9 +758,51 @@ TEST_CASE("HTTP/2: an origin that says GOAWAY first takes no request") {
   scene.origin.goaway(0);
   scene.origin.pump();
   scene.pair.close_theirs();
-  scene.client->stream().readable = true;
+  scene.settle();
+  CHECK(scene.greeted == std::string_view("well"));
   CHECK(scene.client->begin(settings()) == nullptr);
   CHECK(scene.client->finished());
+}
+
+TEST_CASE("HTTP/2: the greeting is over when the origin has said its limits") {
+  auto few = origin_settings();
+  few.streams_max = 2;
+  Scene scene(few);
+  CHECK(scene.greeted == nullptr);
+  scene.settle();
+  CHECK(scene.greeted == std::string_view("well"));
+  CHECK(scene.origin.opened.empty());
+  scene.begin();
+  scene.begin();
+  CHECK_FALSE(scene.client->available());
+}
+
+TEST_CASE("HTTP/2: no greeting comes of an origin that speaks another language, or goes away") {
+  const std::string_view said = GENERATE("", "HTTP/1.1 400 Bad Request\r\n\r\n");
+  Scene scene;
+  scene.pair.send(said);
+  scene.pair.close_theirs();
+  scene.stage.settle();
+  CHECK(scene.greeted == std::string_view("not"));
+  CHECK(scene.client->begin(settings()) == nullptr);
+}
+
+TEST_CASE("HTTP/2: on a new connection one request waits for an origin that allows none yet") {
+  auto none = origin_settings();
+  none.streams_max = 0;
+  Scene scene(none);
+  scene.settle();
+  REQUIRE(scene.client->available());
+  Fetch& fetch = scene.fetch();
+  CHECK_FALSE(scene.client->available());
+  scene.settle();
+  CHECK(scene.origin.opened.empty());
+  scene.origin.limit_streams(1);
+  scene.settle();
+  REQUIRE(scene.origin.opened.size() == 1);
+  scene.origin.respond(scene.id(), ok);
+  scene.settle();
+  CHECK(fetch.log == "200 body=");
 }
 
 }  // namespace gatehouse::http

@@ -723,6 +723,28 @@ TEST_CASE("HTTP/2: a connection is closed when it was idle for too long, and not
   CHECK(scene.ended);
 }
 
+TEST_CASE("HTTP/2: an idle connection keeps the value that a field section stopped in") {
+  Scene scene;
+  scene.serve = answer_all;
+  scene.request();
+  CHECK(scene.seen() == answered);
+  scene.request(post(), false);
+  // :method in trailers resets the stream, but what follows must be decoded; a value of 15,000
+  // bytes begins, and its end does not come.
+  const std::string section = std::string("\x83\x00\x01y\x7f\x99\x74", 7) + "some";
+  scene.client.send_raw(frame(FrameType::headers, 0, static_cast<uint32_t>(scene.id), section));
+  scene.settle();
+  CHECK(scene.client[scene.id].reset);
+  CHECK(scene.server->unused());
+  scene.pass(seconds(5));
+  CHECK_FALSE(scene.ended);
+  scene.client.send_raw(frame(FrameType::continuation, test::end_headers,
+                              static_cast<uint32_t>(scene.id), std::string(14'996, 'x')));
+  scene.settle();
+  scene.request();
+  CHECK(scene.seen() == answered);
+}
+
 TEST_CASE("HTTP/2: a connection with a request is never idle") {
   Scene scene;
   scene.ask();

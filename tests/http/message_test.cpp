@@ -17,6 +17,17 @@ TEST_CASE("field names are known in any case") {
   CHECK(field_id("HTTP2-Settings") == FieldId::http2_settings);
 }
 
+TEST_CASE("every id but one has a name, in lower case") {
+  for (auto id = FieldId::accept; id <= FieldId::x_forwarded_proto;
+       id = static_cast<FieldId>(static_cast<int>(id) + 1)) {
+    const std::string_view name = field_name(id);
+    CAPTURE(name);
+    CHECK(field_id(name) == id);
+    CHECK(name.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") == name.npos);
+  }
+  CHECK(field_name(FieldId::other).empty());
+}
+
 TEST_CASE("names that resemble known ones are other names") {
   for (const char* name : {"", "hos", "hosts", "h0st", "content_length", "x-forwarded-fo",
                            "x-forwarded-foo", "connectioN ", "proxy-authorizatiom", "-"}) {
@@ -30,6 +41,22 @@ TEST_CASE("values made for a head stay where they are while more are added") {
   for (int i = 0; i < 100; ++i) head.add("x-number", "value " + std::to_string(i));
   REQUIRE(head.fields.size() == 100);
   for (size_t i = 0; i < 100; ++i) CHECK(head.fields[i].value == "value " + std::to_string(i));
+}
+
+TEST_CASE("a head that moves takes its views along, and leaves alone what was made for it") {
+  const std::string bytes = "GET /path A.example:1";
+  RequestHead head;
+  head.target = std::string_view(bytes).substr(4, 5);
+  head.authority = std::string_view(bytes).substr(10);
+  head.host = std::string_view(bytes).substr(10, 9);
+  std::string copy = bytes;
+  head.move(bytes, copy.data());
+  CHECK(head.target.data() == copy.data() + 4);
+  CHECK(head.authority.data() == copy.data() + 10);
+  CHECK(head.host.data() == copy.data() + 10);
+  const std::string_view made = head.host = head.owned.keep("a.example");
+  head.move(copy, bytes.data());
+  CHECK(head.host.data() == made.data());
 }
 
 TEST_CASE("clearing a head keeps the fields' memory") {

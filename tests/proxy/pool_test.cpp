@@ -191,29 +191,69 @@ TEST_CASE("requests that find no room on the connection they waited for share th
   CHECK(scene.count(Metric::upstream_connects) == 3);
 }
 
-TEST_CASE("an origin that takes no request on a new connection is left for the next one") {
+TEST_CASE("an origin that goes away on a new connection takes no request") {
   Scene scene;
   scene.accepts = false;
-  const bool says_goaway = GENERATE(false, true);
   const bool owned = GENERATE(false, true);
   int owner = 0;
-  if (!says_goaway) scene.origin.settings.streams_max = 0;
   Opened& opened = scene.open(owned ? &owner : nullptr);
   // Before the reactor hears that the connection is made.
   REQUIRE(scene.origin.accept());
-  if (says_goaway) scene.origin[0].goaway(0);
-  scene.origin[0].pump();
+  scene.origin[0].goaway(0);
   scene.until([&] { return opened.done; });
-  if (owned) {
-    REQUIRE(opened.lease.has_error());
-    CHECK(opened.lease.error().kind == base::ErrorKind::unavailable);
-    CHECK(opened.lease.error().retry == base::Retry::always);
-  } else {
-    CHECK(opened.lease.has_value());
-    CHECK(scene.count(Metric::upstream_connects) == 2);
-  }
+  REQUIRE(opened.lease.has_error());
+  CHECK(opened.lease.error().kind == base::ErrorKind::unavailable);
+  CHECK(opened.lease.error().retry == base::Retry::always);
+  CHECK(scene.count(Metric::upstream_connects) == 1);
   scene.opened.clear();
-  CHECK(scene.count(Metric::upstream_idle) == (owned ? 0 : 1));
+  CHECK(scene.count(Metric::upstream_idle) == 0);
+}
+
+TEST_CASE("an origin that allows no request yet is given one, and a further connection") {
+  Scene scene;
+  scene.origin.settings.streams_max = 0;
+  for (int i = 0; i < 3; ++i) scene.open();
+  scene.until_done();
+  for (const auto& each : scene.opened) CHECK(each->lease.has_value());
+  CHECK(scene.count(Metric::upstream_connects) == 3);
+}
+
+TEST_CASE("a request that waits has the room that becomes free before a connection is made") {
+  Scene scene;
+  scene.origin.settings.streams_max = 1;
+  Opened& first = scene.open();
+  scene.until_done();
+  scene.accepts = false;  // the second connection is never greeted
+  Opened& second = scene.open();
+  Opened& third = scene.open();
+  scene.stage.settle();
+  CHECK_FALSE(second.done);
+  first.lease.value().release();
+  scene.until([&] { return second.done; });
+  CHECK(second.lease.has_value());
+  CHECK_FALSE(third.done);
+  second.lease.value().release();
+  scene.until([&] { return third.done; });
+  CHECK(third.lease.has_value());
+  CHECK(scene.count(Metric::upstream_connects) == 1);
+}
+
+TEST_CASE("a request waits for room no longer than it may") {
+  Scene scene;
+  scene.origin.settings.streams_max = 1;
+  scene.open();
+  scene.until_done();
+  scene.accepts = false;
+  Opened& second = scene.open();
+  scene.stage.pass(scene.clock, seconds(5));
+  Opened& third = scene.open();
+  scene.stage.pass(scene.clock, seconds(6));
+  scene.until([&] { return second.done; });
+  REQUIRE(second.lease.has_error());
+  CHECK(second.lease.error().kind == base::ErrorKind::timeout);
+  CHECK(second.lease.error().retry == base::Retry::always);
+  scene.until([&] { return third.done; });  // no connection came for it either
+  CHECK(third.lease.has_error());
 }
 
 TEST_CASE(
@@ -229,6 +269,18 @@ TEST_CASE(
   scene.until_done();
   CHECK(second.lease.has_value());
   CHECK(scene.count(Metric::upstream_connects) == 1);
+}
+
+TEST_CASE("a connection that is being made for many ends with the pool's others") {
+  Scene scene;
+  scene.accepts = false;
+  Opened& opened = scene.open();
+  scene.stage.settle();
+  opened.opening.cancel();
+  CHECK(opened.done);
+  CHECK(scene.count(Metric::upstream_connect_failures) == 0);
+  scene.pool.clear();
+  CHECK(scene.count(Metric::upstream_connect_failures) == 1);
 }
 
 TEST_CASE("a connection with an owner serves its owner alone, and goes with it") {
@@ -264,7 +316,6 @@ TEST_CASE("connections of one endpoint are not another's") {
 
 TEST_CASE("the newest connection is used first, and the oldest goes when there are too many") {
   Scene scene;
-  scene.accepts = false;
   int owner = 0;  // each opens one of its own
   for (size_t i = 0; i < Pool::idle_max + 3; ++i) {
     Opened& made = scene.open(&owner);
@@ -282,7 +333,6 @@ TEST_CASE("the newest connection is used first, and the oldest goes when there a
   none.last = true;
   lease->write_head(head, "a.example", none);
   scene.stage.reactor.run([] {});
-  for (size_t i = 0; i < Pool::idle_max + 3; ++i) REQUIRE(scene.origin.accept());
   for (size_t i = 0; i < Pool::idle_max + 3; ++i) {
     scene.origin[i].pump();
     CHECK(scene.origin.all[i]->pair.closed == (i < 3));
@@ -320,7 +370,7 @@ TEST_CASE("a connection that ends while it is used is withdrawn, and freed when 
   scene.origin.all[0]->pair.close_theirs();
   scene.until([&] { return (*opened.lease)->poll_head() == http::Poll::failed; });
   CHECK_FALSE(scene.pool.acquire(0, settings()));
-  opened.lease->release();
+  opened.lease.value().release();
   scene.stage.reactor.run([] {});
   CHECK(scene.count(Metric::upstream_idle) == 0);
 }

@@ -19,7 +19,7 @@ struct Attempt {
   ScriptedClient client;
   ScriptedOrigin origin;
   ReplayBody body{client};
-  Relay relay{client, origin, body, true};
+  Relay relay{client, origin, body};
   bool head_came = false;
   bool over = false;
   std::optional<Relay::End> end;

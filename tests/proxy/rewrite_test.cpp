@@ -4,6 +4,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "http/authority.hpp"
+
 using namespace gatehouse;
 using proxy::Downstream;
 
@@ -44,6 +46,7 @@ std::string location(std::string_view target, std::string_view pattern,
   http::RequestHead head;
   head.target = target;
   head.authority = authority;
+  head.host = http::host_name(authority, head.owned);
   return proxy::redirect_location({308, std::string(pattern)}, head);
 }
 

@@ -59,7 +59,7 @@ struct Http2ServerScene final : http::Http2Server::Handler {
     if (request.refusal()) refused.push_back(request.refusal()->status);
     if (serve) serve(*this, request);
   }
-  bool serves(std::string_view authority) override { return authority != "other.example"; }
+  bool serves(std::string_view host) override { return host != "other.example"; }
   void on_session_ended() override { ended = true; }
 
   void settle() { client.settle(stage); }

@@ -30,6 +30,19 @@ sockaddr_in loopback(uint16_t port) {
   return address;
 }
 
+/// A socket at the port, or -1: somebody else has it. `shared`: neither old connections count, nor
+/// who does the same and does not listen.
+int bound(uint16_t port, bool shared) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int reuse = shared ? 1 : 0;
+  ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+  const sockaddr_in address = loopback(port);
+  if (::bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    return socket;
+  ::close(socket);
+  return -1;
+}
+
 bool answers(uint16_t port) {
   const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_in address = loopback(port);
@@ -71,15 +84,26 @@ void end(pid_t& process) {
 }  // namespace
 
 uint16_t free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t size = sizeof address;
-  if (::bind(socket, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
-      ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    throw std::runtime_error("no free port");
+  // As tools/ports.py: below the ports of outgoing connections, in blocks of which a process takes
+  // one. Its first port stays bound as a sign to the others, which thus never look at a port that
+  // is ours and not bound yet.
+  constexpr uint16_t lowest = 12000;
+  constexpr uint16_t blocks = 100;
+  constexpr uint16_t block_ports = 200;
+  static uint16_t first = 0;
+  static uint16_t last = 0;
+  for (uint16_t block = 0; first == 0 && block < blocks; ++block) {
+    const uint16_t port = lowest + block * block_ports;
+    if (bound(port, false) >= 0) first = last = port;  // until the process ends
   }
-  ::close(socket);
-  return ntohs(address.sin_port);
+  for (uint16_t looks = 0; first != 0 && looks < block_ports; ++looks) {
+    last = last + 1 < first + block_ports ? last + 1 : first + 1;
+    const int socket = bound(last, true);
+    if (socket < 0) continue;
+    ::close(socket);
+    return last;
+  }
+  throw std::runtime_error("no free port");
 }
 
 Pebble::Pebble(PebbleSettings settings)
@@ -177,6 +201,7 @@ pid_t Pebble::spawn(const std::vector<std::string>& command, const std::string& 
   const int output = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   ::dup2(output, 1);
   ::dup2(output, 2);
+  ::setenv("GOMAXPROCS", "1", 1);  // its threads may wait for each other's locks for ever
   ::setenv("PEBBLE_VA_NOSLEEP", "1", 1);
   ::setenv("PEBBLE_VA_ALWAYS_VALID", settings_.always_valid ? "1" : "0", 1);
   ::setenv("PEBBLE_WFE_NONCEREJECT", std::to_string(settings_.nonce_rejections_percent).c_str(), 1);

@@ -11,7 +11,7 @@
 
 namespace gatehouse::test {
 
-/// A port that nobody listened on a moment ago.
+/// A loopback port that nobody uses, and that no other test process is given.
 uint16_t free_port();
 
 struct PebbleSettings {
