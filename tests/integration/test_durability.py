@@ -118,6 +118,8 @@ def test_private_files_are_private(gatehouse, config, ca, text):
     program = gatehouse(text)
     trusted_get(config, "private.durable.test", ca.root())
     until(lambda: certificate_files(program), "the certificate on disk")
+    # With the order's end its journal goes, under whoever looks through the folder.
+    until(lambda: not list((storage_of(program) / "orders").iterdir()), "the end of the order")
     assert storage_of(program).stat().st_mode & 0o777 == 0o700
     keys = [p for p in storage_of(program).rglob("*.pem") if "key" in p.name]
     assert keys

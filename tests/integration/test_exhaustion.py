@@ -183,6 +183,7 @@ def test_the_limits_of_connections_are_counted_and_give_place_again(gatehouse, c
     held = [Client(config.http, source="127.0.0.2") for _ in range(3)]
     assert all(c.get().status == 200 for c in held)
     assert not served("127.0.0.2") and served("127.0.0.3"), "one client's limit is its own"
+    until(lambda: program.metric("connections_open") == len(held), "place after that one")
     others = [Client(config.http, source=f"127.0.0.{n}") for n in (3, 4)]
     assert all(c.get().status == 200 for c in others)
     assert not served("127.0.0.5"), "five are all"

@@ -7,7 +7,7 @@ import threading
 import pytest
 from harness.client import Cut, request
 from harness.origin import answer
-from harness.wait import until
+from harness.wait import until, within
 
 GONE_BETWEEN_HOPS = [
     ("Connection", "keep-alive, X-Private"), ("Keep-Alive", "timeout=5"), ("X-Private", "1"),
@@ -87,8 +87,8 @@ def test_the_target_passes_byte_for_byte(proxy, origin, connect, target):
 
 
 @pytest.mark.parametrize("target", ["/..", "/../x", "/..;/x", "/a/../../x",
-                                    "/%2e%2e/x", "/a/%2e%2E/../x"])
-def test_a_path_above_the_root_is_refused(proxy, origin, connect, target):
+                                    "/%2e%2e/x", "/a/%2e%2E/../x", "/a//../x", "/a//b/%2e%2e/x"])
+def test_a_path_above_the_root_or_of_two_meanings_is_refused(proxy, origin, connect, target):
     assert connect().get(target).status == 400
     assert origin.heads == []
 
@@ -330,6 +330,51 @@ def test_a_stale_kept_connection_is_retried_unseen(proxy, origin, connect):
     assert client.get().body == b"one"
     assert client.get().body == b"one", "a new connection was tried"
     assert len(origin.connections) == 2
+
+
+@pytest.mark.parametrize("retries", ["", "retry = { attempts = 0 }", "retry = { attempts = 1 }"])
+@pytest.mark.parametrize("late", [False, True], ids=["body at once", "body late"])
+def test_a_post_on_a_stale_kept_connection_is_sent_again_whole(gatehouse, config, origin, connect,
+                                                              retries, late):
+    broken = threading.Event()
+
+    def script(connection):
+        if connection.request() is None:
+            return
+        connection.send(answer(b"one"))
+        if connection.number > 0:
+            connection.send(answer(connection.request().body))
+            return
+        connection.head()
+        connection.reset()
+        broken.set()
+    origin.script = script
+    gatehouse(config.site("app") +
+              f'\n[upstream.app]\nservers = ["{origin.address}"]\n{retries}\n')
+    client = connect()
+    assert client.get().body == b"one"
+    head = "POST /pay HTTP/1.1\r\nHost: example.test\r\nContent-Length: 4\r\n\r\n"
+    client.send(head + ("" if late else "some"))
+    assert broken.wait(within(10))
+    if late:
+        client.send("some")
+    assert client.response().body == b"one"
+    assert [r.body for r in origin.requests] == [b"", b"some"]
+
+
+def test_a_stale_kept_connection_is_told_to_a_client_that_waits_for_100(proxy, origin, connect):
+    """Its body does not come before that: nothing is waited for."""
+    def script(connection):
+        if connection.request() is not None:
+            connection.send(answer(b"one"))
+            connection.head()
+            connection.reset()
+    origin.script = script
+    client = connect()
+    assert client.get().body == b"one"
+    client.send("POST /pay HTTP/1.1\r\nHost: example.test\r\nContent-Length: 4\r\n"
+                "Expect: 100-continue\r\n\r\n")
+    assert client.response().status == 502
 
 
 def test_a_post_on_a_new_connection_that_breaks_is_not_sent_twice(proxy, origin, connect):

@@ -404,8 +404,12 @@ def attacked_by_many(world, steady, count):
     with Watch(world.program, world.origin.port) as watch:
         attackers = [world.connect(plain=True, receive_buffer=4096, settings=WIDE)
                      for _ in range(count)]
-        for c in attackers:
+        # What may add up is what they hold. 256 new requests in one moment would be measured too,
+        # the tests' own origin at its limit with them, and any crowd of clients makes those.
+        for number, c in enumerate(attackers, 1):
             c.send(window_update(0, WINDOW_BYTES_MAX - 65535), ASKS)
+            until(lambda: world.program.metric("gatehouse_requests_active") >= number * STREAMS_MAX,
+                  "its requests")
         assert unread_fate(world) == "closed"
         for c in attackers:
             c.close()

@@ -1,5 +1,6 @@
 """HTTP/2 through the program: what comes out at the origin and at the client."""
 
+import collections
 import hashlib
 import json
 import os
@@ -927,8 +928,8 @@ def test_a_reload_keeps_connections_and_streams(proxy, origin, connect):
 def test_an_idle_connection_is_told_and_closed_after_its_time(gatehouse, config, origin, connect):
     gatehouse(text_of(config, origin, sections='[timeouts]\nidle = "700ms"'))
     client = connect()
-    assert client.get().status == 200
     begun = time.monotonic()
+    assert client.get().status == 200
     client.expect_goaway(Code.NO_ERROR)
     client.expect_end()
     assert 0.5 < time.monotonic() - begun < within(2.5)
@@ -943,6 +944,7 @@ def test_a_connection_with_an_open_stream_is_not_idle(gatehouse, config, origin,
 # ---- Priorities (RFC 9218)
 
 LARGE = 4 << 20
+WAITING_BYTES = 256 << 10
 
 
 def two_downloads(downloads, first, second):
@@ -954,9 +956,13 @@ def two_downloads(downloads, first, second):
     client.send(rst_stream(filler))
     streams = []
     for value in (first, second):
-        streams.append(client.request(path="/large", more=[("priority", value)] if value else []))
+        streams.append(client.request(path=f"/large?{len(streams)}",
+                                      more=[("priority", value)] if value else []))
         client.expect_head(streams[-1])
-    stands_still(client.sent_upstream)
+    # More than the program holds of one answer: each has something to send whenever it may.
+    until(lambda: all(client.sent_upstream[f"/large?{n}"] > WAITING_BYTES for n in range(2)),
+          "both answers waiting")
+    stands_still(lambda: sum(client.sent_upstream.values()))
     return streams
 
 
@@ -973,17 +979,17 @@ def shares(client, streams, rounds=40, step=16384):
 @pytest.fixture
 def downloads(proxy, origin, connect):
     """A connection that gives no window back, to an origin with large answers."""
-    sent = [0]
+    sent = collections.Counter()
 
     def script(connection):
-        while connection.request() is not None:
+        while (seen := connection.request()) is not None:
             connection.send(f"HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")
             for _ in range(LARGE // 16384):
                 connection.send(bytes(16384))
-                sent[0] += 16384
+                sent[seen.target] += 16384
     origin.script = script
     client = connect(polite=False, settings=[*WIDE, (Setting.NO_RFC7540_PRIORITIES, 1)])
-    client.sent_upstream = lambda: sent[0]
+    client.sent_upstream = sent
     return client
 
 

@@ -710,35 +710,54 @@ def test_an_origins_most_streams_are_kept_to(world, most):
     assert max(c.open_peak for c in one.origin.connections[:1]) <= most
 
 
-def test_a_new_connections_streams_past_its_most_are_refused_and_sent_again(world):
-    """Nobody knows an origin's limit before its SETTINGS: it refuses, as RFC 9113 5.1.2 has it.
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_burst_at_a_new_connection_keeps_to_its_most_streams(world, most):
+    """The origin's SETTINGS are waited for: who is past its limit has another connection."""
+    one = world(values=[(Setting.MAX_CONCURRENT_STREAMS, most)])
+    client = one.front().open()
+    paths = [f"/{i}" for i in range(20)]
+    assert ask_together([client], paths) == whole(paths)
+    assert all(c.open_peak <= most for c in one.origin.connections)
+    assert one.program.metric("upstream_retries") == 0
 
-    Refused twice, which many at once may be, is 503.
-    """
-    refused = []
 
-    def script(connection):
-        if connection.exactly(len(PREFACE)) is None:
-            return
-        connection.send(settings([(Setting.MAX_CONCURRENT_STREAMS, 1)]))
-        while connection.frame() is not None:
-            for each in list(connection.streams.values()):
-                if each.complete and not each.taken:
-                    each.taken = True
-                    if connection.acks == 0 and each.stream > 1:
-                        refused.append(each.target)
-                        connection.answered.add(each.stream)
-                        connection.send(rst_stream(each.stream, Code.REFUSED_STREAM))
-                    else:
-                        connection.reply(each.stream, each.target)
-    one = world(script)
+def silent_after_the_first(connection):
+    """Serves the first connection, a stream at a time; says nothing on any other."""
+    if connection.number > 0:
+        connection.closed_by_peer(20)
+        return
+    assert connection.greet([(Setting.MAX_CONCURRENT_STREAMS, 1)])
+    while (seen := connection.request()) is not None:
+        if seen.target == "/held":
+            connection.until(lambda: seen.stream in connection.resets)
+        else:
+            connection.reply(seen.stream, seen.target)
+
+
+def test_a_request_waits_for_room_while_no_other_connection_comes(world):
+    one = world(silent_after_the_first)
     client = one.front().open()
     paths = [f"/{i}" for i in range(8)]
-    got = ask_together([client], paths)
-    answered = {path for path, (status, _) in got.items() if status == 200}
-    assert {p: got[p] for p in answered} == whole(answered)
-    assert all(got[path][0] == 503 and refused.count(path) == 2 for path in set(paths) - answered)
-    assert "/0" in answered and len(answered) > 1
+    assert ask_together([client], paths) == whole(paths)
+
+
+def test_a_request_that_finds_no_room_in_time_is_refused(world):
+    one = world(silent_after_the_first, sections="[timeouts]\nupstream_connect = \"1s\"\n")
+    client = one.front().open()
+    held = client.request(path="/held")
+    until(lambda: one.origin.heads, "the one stream to be taken")
+    assert client.get("/late").status == 504
+    client.send(rst_stream(held, Code.CANCEL))
+    assert client.get("/after").body == b"/after"
+
+
+def test_an_origin_of_another_protocol_is_named(world):
+    def script(connection):
+        connection.exactly(len(PREFACE))
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    one = world(script)
+    assert one.front().ask("/").status == 502
+    assert "does not begin as HTTP/2 does" in one.program.log()
 
 
 def test_an_origin_that_allows_no_streams_yet_is_waited_for(world):
@@ -940,6 +959,39 @@ def test_a_kept_connection_that_closes_at_a_request_is_asked_again(world):
     assert [r.connection for r in one.origin.requests] == [0, 0, 1]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("late", [False, True], ids=["body at once", "body late"])
+def test_a_post_on_a_kept_connection_that_closes_is_sent_again_whole(world, kind, late):
+    broken = threading.Event()
+
+    def script(connection):
+        if not connection.greet():
+            return
+        while (seen := connection.head()) is not None:
+            if connection.number == 0 and seen.target == "/b":
+                connection.reset()
+                broken.set()
+                return
+            connection.until(lambda: seen.complete)
+            connection.reply(seen.stream, seen.body)
+    one = world(script)
+    client = one.front(kind).open()
+    assert client.get("/a").status == 200
+    if kind == "h2":
+        stream = client.request("POST", "/b", [("content-length", "4")], end=False)
+        later = data(stream, b"some", end=True)
+    else:
+        client.send("POST /b HTTP/1.1\r\nHost: example.test\r\nContent-Length: 4\r\n\r\n")
+        later = b"some"
+    if not late:
+        client.send(later)
+    assert broken.wait(within(10))
+    if late:
+        client.send(later)
+    response = client.expect_response(stream) if kind == "h2" else client.response()
+    assert (response.status, response.body) == (200, b"some")
+
+
 def test_idle_connections_are_closed_after_their_time(world):
     one = world(sections='[timeouts]\nupstream_idle = "300ms"')
     assert one.front().outcome("/a") == 200
@@ -1092,7 +1144,7 @@ def test_an_origin_that_does_not_answer_is_504(world, kind):
 
 def test_an_origin_that_never_greets_is_504(world):
     one = world(lambda connection: connection.closed_by_peer(20),
-                sections='[timeouts]\nupstream_response = "300ms"')
+                sections='[timeouts]\nupstream_connect = "300ms"')
     assert one.front().outcome("/", "POST", b"x") == 504
 
 

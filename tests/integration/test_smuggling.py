@@ -530,9 +530,9 @@ INJECTED = {
 def test_http2_injects_nothing(world, form):
     pseudo, body = INJECTED[form]
     with world.connect(plain=True) as c:
-        c.send(headers(1, block(pseudo), end=not body))
-        if body:
-            c.send(data(1, body.encode(), end=True))
+        # In one piece: a length of 0 would be answered before a body that came later.
+        c.send(headers(1, block(pseudo), end=not body),
+               data(1, body.encode(), end=True) if body else b"")
         c.until(lambda: c.over(1) or c.goaway, "an answer or a reset")
         response = c.response_of(1)
         assert c.goaway or c.reset_of(1) is not None or 400 <= response.status < 500
@@ -542,6 +542,19 @@ def test_http2_injects_nothing(world, form):
                if r.complete and not is_others(r))
     assert b"X-A" not in world.origin.bytes_received
     assert not any(r.target == "/smuggled" for r in world.origin.heads)
+
+
+def test_a_body_behind_the_answer_to_its_length_of_0_reaches_nobody(world):
+    pseudo, body = INJECTED["a length below the body"]
+    with world.connect(plain=True) as c:
+        c.send(headers(1, block(pseudo), end=False))
+        assert c.expect_response(1).status == 200
+        c.send(data(1, body.encode(), end=True), headers(3, block(fields("GET", "/own"))))
+        assert c.expect_response(3).body == b"GET /own"
+        c.until(lambda: c.reset_of(1) is not None, "the reset of what broke its length")
+        assert c.reset_of(1) == Code.PROTOCOL_ERROR
+    others_are_served(world)
+    assert [(r.target, bytes(r.body)) for r in upstream(world)] == [("/a", b""), ("/own", b"")]
 
 
 def test_http2_trailers_frame_and_route_nothing(world):

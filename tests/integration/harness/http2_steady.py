@@ -46,7 +46,7 @@ class Steady:
 
 
 class Requests:
-    """One connection, a request whenever one is due, however many are still open.
+    """One connection, a request whenever one is due, and as many as the server allows at once.
 
     Each time counts from when the request was due, so that a stall is not left out.
     """
@@ -64,6 +64,8 @@ class Requests:
             try:
                 self.connect()
                 self.read_until(due)
+                while len(self.open) >= self.open_max():
+                    self.read_until(time.monotonic() + 0.001)
                 self.open[self.client.request(path="/steady")] = due
             except Exception as error:  # noqa: BLE001  whatever it is, the test is to see it
                 self.errors.append(repr(error)[:500])
@@ -77,6 +79,10 @@ class Requests:
             self.open = {}
             self.client = Http2(self.wanted["port"], tls=self.tls, name=self.wanted["name"],
                                 polite=True)
+
+    def open_max(self):
+        from harness.http2_frames import Setting
+        return self.client.server_settings.get(Setting.MAX_CONCURRENT_STREAMS, 1)
 
     def read_until(self, due):
         while (left := due - time.monotonic()) > 0:

@@ -334,7 +334,7 @@ class Http2Connection:
             self.reset(number, 2 if fault == "reset" else 7)
             return
         if fault == "goaway at once":
-            self.goaway(number - 2)
+            self.goaway(max(number - 2, 0))
             del self.streams[number]
             return
         if fault in ("close", "garbage"):
@@ -407,7 +407,8 @@ class Http2Connection:
             self.h2.reset_stream(number, code)
 
     def goaway(self, last):
-        if self.final is None:
+        """Another may follow with a lower identifier (RFC 9113 section 6.8)."""
+        if self.final is None or last < self.final:
             self.flush()
             self.final = last
             self.sock.sendall(GoAwayFrame(0, last_stream_id=last).serialize())
