@@ -75,7 +75,7 @@ class Bench:
 
     def __init__(self, folder, gatehouse, before=None):
         self.folder, self.gatehouse, self.before = pathlib.Path(folder), gatehouse, before
-        self.handshakes, self.websocket = build_load_clients()
+        self.handshakes, self.origin, self.websocket = build_load_clients()
         self.programs, self.instances = [], 0
         self.origin_ports = {}
         self.bodies = {"1k": b"x" * 1024, "unary.grpc": GRPC_MESSAGE}
@@ -108,12 +108,15 @@ class Bench:
             if not only or origin in only.split():
                 lines.append(text.rstrip() if only else line)
         return string.Template("\n".join(lines) + "\n").substitute(
-            folder=self.folder, files=self.folder / "files", kilobyte="x" * 1024, **more)
+            folder=self.folder, files=self.folder / "files", **more)
 
     def start_origin(self, origin):
-        """"http1", "grpc" (HTTP/2 without TLS, with trailers) or "websocket" (an echo)."""
+        """"http1" (1 KB), "files" (HTTP/1.1, large ones), "grpc" (HTTP/2 without TLS, with
+        trailers) or "websocket" (an echo)."""
         port = self.origin_ports[origin] = free_port()
         if origin == "http1":
+            command = [self.origin, str(port)]
+        elif origin == "files":
             configuration = self.folder / "origin.conf"
             configuration.write_text(self.fill("origin.conf", origin, origin_port=port))
             command = ["nginx", "-c", str(configuration)]
@@ -191,7 +194,7 @@ def build_load_clients():
     subprocess.run(["cmake", "-S", HERE, "-B", build, "-G", "Ninja"], check=True,
                    stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", build], check=True, stdout=subprocess.DEVNULL)
-    return str(build / "bench_handshakes"), str(build / "bench_websocket")
+    return tuple(str(build / f"bench_{name}") for name in ("handshakes", "origin", "websocket"))
 
 
 def load(*command):

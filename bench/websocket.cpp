@@ -16,7 +16,7 @@
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 
-#include "connection.hpp"
+#include "serve.hpp"
 
 namespace {
 
@@ -47,20 +47,16 @@ std::string field(const std::string& head, const std::string& name) {
 
 // ---- origin
 
-class Echo {
+class Echo : public Peer {
  public:
-  explicit Echo(int fd) : fd_(fd) {}
-  Echo(const Echo&) = delete;
-  Echo& operator=(const Echo&) = delete;
-  ~Echo() { close(fd_); }
+  using Peer::Peer;
 
   /// False once the connection is over.
   bool on_readable() {
     char bytes[65536];
-    ssize_t got = recv(fd_, bytes, sizeof bytes, 0);
-    if (got < 0) return errno == EAGAIN;
-    if (got == 0) return false;
-    in_.append(bytes, static_cast<size_t>(got));
+    auto come = read(bytes);
+    if (!come) return false;
+    in_.append(*come);
     std::string out;
     bool goes_on = upgraded_ || answer_head(out);
     size_t begin = 0;
@@ -70,9 +66,7 @@ class Echo {
       else
         break;
     in_.erase(0, begin);
-    // A message each connection: the socket's buffer has room.
-    auto size = static_cast<ssize_t>(out.size());
-    return (out.empty() || send(fd_, out.data(), out.size(), MSG_NOSIGNAL) == size) && goes_on;
+    return (out.empty() || write(out)) && goes_on;
   }
 
  private:
@@ -116,43 +110,9 @@ class Echo {
     return head + 4 + length;
   }
 
-  int fd_;
   std::string in_;
   bool upgraded_ = false;
 };
-
-void serve(int port) {
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  int one = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      listen(listener, 1024) != 0)
-    fail("cannot listen on port " + std::to_string(port));
-  int poll = epoll_create1(0);
-  epoll_event event{};
-  event.events = EPOLLIN;
-  epoll_ctl(poll, EPOLL_CTL_ADD, listener, &event);
-  for (;;) {
-    epoll_event events[256];
-    int count = epoll_wait(poll, events, 256, -1);
-    for (int i = 0; i < count; ++i) {
-      auto* echo = static_cast<Echo*>(events[i].data.ptr);
-      if (echo) {
-        if (!echo->on_readable()) delete echo;
-        continue;
-      }
-      int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-      if (fd < 0) continue;
-      event.data.ptr = new Echo(fd);
-      epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);
-    }
-  }
-}
 
 // ---- load
 
@@ -270,7 +230,7 @@ uint64_t load(const Target& target, size_t width, double seconds, size_t bytes) 
 int main(int count, char** arguments) {
   std::string mode = count > 1 ? arguments[1] : "";
   allow_many_files();
-  if (mode == "origin" && count == 3) serve(std::atoi(arguments[2]));
+  if (mode == "origin" && count == 3) serve<Echo>(std::atoi(arguments[2]));
   if (mode != "load" || count != 9)
     fail("usage: origin PORT, or load ADDRESS PORT NAME PATH CONNECTIONS SECONDS BYTES");
   auto bytes = static_cast<size_t>(std::atoi(arguments[8]));
