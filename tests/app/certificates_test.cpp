@@ -164,8 +164,9 @@ struct Serving {
         server(w.control, metrics, access_log, w.certificates.server_hooks()),
         fetcher(w.control),
         http01(w.control, w.certificates.challenge_publisher()),
-        manager(w.control, fetcher, storage, http01, base::real_clock(), metrics.control(),
-                w.certificates.manager_hooks()) {
+        tls_alpn01(w.control, w.certificates.alpn_publisher()),
+        manager(w.control, fetcher, storage, acme::Solvers{http01, tls_alpn01}, base::real_clock(),
+                metrics.control(), w.certificates.manager_hooks()) {
     const auto snapshot = world.listening();
     REQUIRE(snapshot);
     REQUIRE(server.bind(snapshot).has_value());
@@ -186,6 +187,7 @@ struct Serving {
   base::Fetcher fetcher;
   test::MemoryStorage storage;
   acme::Http01 http01;
+  acme::TlsAlpn01 tls_alpn01;
   acme::Manager manager;
 };
 
@@ -274,7 +276,7 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
   acme::Challenge challenge;
   challenge.identifier = "a.example";
   challenge.key_authorization = "token-1.thumb";
-  table->emplace("token-1", challenge);
+  table->set("token-1", challenge);
   bool done = false;
   world.certificates.challenge_publisher()(table, [&] { done = true; });
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -285,6 +287,26 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
     REQUIRE(body != nullptr);
     CHECK(*body == "token-1.thumb");
     CHECK(hooks.local(worker, "a.example", "/.well-known/acme-challenge/token-2") == nullptr);
+  }
+}
+
+TEST_CASE("A challenge's certificate is shown by every worker, for its name alone") {
+  World world;
+  Serving serving(world);
+  const auto hooks = world.certificates.server_hooks();
+  CHECK(hooks.challenge_certificate(0, "a.example") == nullptr);
+  auto table = std::make_shared<acme::AlpnTable>();
+  const auto certificate = self_signed("a.example");
+  table->set("a.example", certificate);
+  bool done = false;
+  world.certificates.alpn_publisher()(table, [&] { done = true; });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!done && std::chrono::steady_clock::now() < deadline) world.settle();
+  REQUIRE(done);
+  for (const size_t worker : {0, 1}) {
+    CHECK(hooks.challenge_certificate(worker, "a.example") == certificate);
+    CHECK(hooks.challenge_certificate(worker, "b.example") == nullptr);
+    CHECK(hooks.challenge_certificate(worker, "") == nullptr);
   }
 }
 
