@@ -25,7 +25,33 @@ std::string text_of(const json::object& object, std::string_view key) {
   return text == nullptr ? std::string() : std::string(text->data(), text->size());
 }
 
+std::string folder_of(const config::CertificateAuthority& authority, const std::string& email) {
+  return fmt::format("issuers/{}/accounts/{}", authority.name,
+                     base::hex(sha256(email).substr(0, id_bytes)));
+}
+
+/// The record of an account, if it is of that directory.
+std::optional<json::object> record_of(std::string_view bytes, const std::string& directory) {
+  boost::system::error_code error;
+  const json::value value = json::parse(bytes, error);
+  const auto* object = error ? nullptr : value.if_object();
+  if (object == nullptr || text_of(*object, "directory") != directory) return std::nullopt;
+  return *object;
+}
+
 }  // namespace
+
+awaitable<std::string> stored_account_url(Storage& storage,
+                                          const config::CertificateAuthority& authority,
+                                          const std::string& email) {
+  const auto bytes = co_await storage.load(folder_of(authority, email) + "/account.json");
+  if (!bytes) co_return std::string();
+  const auto record = record_of(*bytes, authority.directory);
+  if (!record) co_return std::string();
+  std::string url = text_of(*record, "url");
+  if (!usable_url(url, authority.directory)) url.clear();
+  co_return url;
+}
 
 AccountKeeper::AccountKeeper(Client& client, Storage& storage, const base::Clock& clock,
                              std::string email)
@@ -33,8 +59,7 @@ AccountKeeper::AccountKeeper(Client& client, Storage& storage, const base::Clock
       storage_(storage),
       clock_(clock),
       email_(std::move(email)),
-      folder_(fmt::format("issuers/{}/accounts/{}", client.authority().name,
-                          base::hex(sha256(email_).substr(0, id_bytes)))) {}
+      folder_(folder_of(client.authority(), email_)) {}
 
 awaitable<Outcome<AccountPtr>> AccountKeeper::ensure(const Errand& errand) {
   if (account_) co_return account_;
@@ -106,13 +131,11 @@ awaitable<AccountPtr> AccountKeeper::stored_account(tls::PrivateKey key) {
   const auto& authority = client_.authority();
   const auto bytes = co_await storage_.load(folder_ + "/account.json");
   if (!bytes) co_return nullptr;
-  boost::system::error_code error;
-  const json::value value = json::parse(*bytes, error);
-  const auto* object = error ? nullptr : value.if_object();
-  if (object == nullptr) co_return nullptr;
-  std::string url = text_of(*object, "url");
-  std::string orders = text_of(*object, "orders");
-  const bool ours = text_of(*object, "directory") == authority.directory && url != forgotten_;
+  const auto record = record_of(*bytes, authority.directory);
+  if (!record) co_return nullptr;
+  std::string url = text_of(*record, "url");
+  std::string orders = text_of(*record, "orders");
+  const bool ours = url != forgotten_;
   const auto print = thumbprint(key);
   if (!ours || !print || !usable_url(url, authority.directory)) co_return nullptr;
   if (!usable_url(orders, authority.directory)) orders.clear();

@@ -15,6 +15,10 @@
 
 namespace gatehouse::acme {
 
+/// The URL of the account that is stored for that CA and e-mail; empty: none is. Asks nobody.
+boost::asio::awaitable<std::string> stored_account_url(
+    Storage& storage, const config::CertificateAuthority& authority, const std::string& email);
+
 class AccountKeeper {
  public:
   /// The references outlive the keeper. An empty e-mail is an account without contact.

@@ -30,6 +30,7 @@ constexpr size_t challenges_max = 32;
 constexpr size_t orders_a_page_max = 1000;
 constexpr size_t subproblems_max = 16;
 constexpr size_t profiles_max = 32;
+constexpr size_t caa_identities_max = 16;
 constexpr int json_depth_max = 16;
 constexpr size_t links_max = 8;
 
@@ -245,6 +246,14 @@ Result<Directory> parse_directory(std::string_view text, std::string_view base_u
       result.profiles.push_back(one_line(profile.key()));
     }
   }
+  if (const auto* identities = array_of(*meta, "caaIdentities")) {
+    for (const auto& value : *identities) {
+      const auto* identity = value.if_string();
+      if (result.caa_identities.size() >= caa_identities_max) break;
+      if (identity != nullptr && !identity->empty() && identity->size() <= identifier_bytes_max)
+        result.caa_identities.push_back(lower(one_line(std::string_view(*identity))));
+    }
+  }
   return result;
 }
 
@@ -256,6 +265,8 @@ std::string directory_json(const Directory& directory) {
   meta["website"] = directory.website;
   meta["externalAccountRequired"] = directory.external_account_required;
   meta["profiles"] = std::move(profiles);
+  meta["caaIdentities"] =
+      json::array(directory.caa_identities.begin(), directory.caa_identities.end());
   json::object object;
   object["newNonce"] = directory.new_nonce;
   object["newAccount"] = directory.new_account;

@@ -27,6 +27,7 @@ struct Directory {
   std::string website;           // may be empty
   bool external_account_required = false;
   std::vector<std::string> profiles;
+  std::vector<std::string> caa_identities;  // lower case
 };
 
 /// RFC 7807 with the subproblems of RFC 8555 section 6.7.1.
