@@ -118,8 +118,8 @@ struct CertificateAuthority {
   std::string profile;
   std::string staging;
   std::string eab_kid;
-  std::string eab_hmac_key;                 // base64url text, read from eab.hmac_key_file
-  std::vector<std::string> caa_identities;  // lower case; empty: what is known of its directory
+  std::string eab_hmac_key;                      // base64url text, read from eab.hmac_key_file
+  std::vector<std::string> caa_identities = {};  // lower case; empty: as known of the directory
 };
 
 struct Acme {

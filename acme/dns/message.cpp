@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <ldns/ldns.h>
 #include <memory>
 #include <optional>
 
 #include <boost/asio/ip/address.hpp>
 #include <fmt/format.h>
+
+// clang-format off: ldns makes macros of bool, true and false unless the first one was there.
+#include <ldns/ldns.h>
+#include <stdbool.h>
+// clang-format on
 
 namespace gatehouse::acme::dns {
 
@@ -156,7 +160,7 @@ std::string in_quotes(std::string_view text) {
     if (c == '"' || c == '\\') result += '\\';
     result += c;
   }
-  if (text.size() > value_shown_max) result += "…";
+  if (text.size() > value_shown_max) result += "...";
   return result + '"';
 }
 
@@ -202,7 +206,8 @@ Result<Answer> parse_answer(std::string_view bytes, uint16_t id, const Question&
     return nonsense("is not to the question asked");
   }
   Answer answer;
-  answer.rcode = static_cast<Rcode>(ldns_pkt_get_rcode(packet.get()));
+  const unsigned upper = ldns_pkt_edns_extended_rcode(packet.get());
+  answer.rcode = static_cast<Rcode>(upper << 4 | ldns_pkt_get_rcode(packet.get()));
   answer.authoritative = ldns_pkt_aa(packet.get());
   answer.truncated = ldns_pkt_tc(packet.get());
   if (!take_records(ldns_pkt_answer(packet.get()), answer.records) ||
