@@ -8,9 +8,10 @@
 #include <boost/asio/ip/address.hpp>
 #include <fmt/format.h>
 
-// clang-format off: ldns makes macros of bool, true and false unless the first one was there.
-#include <ldns/ldns.h>
+// ldns makes macros of bool, true and false, unless the first of these was there.
+// clang-format off
 #include <stdbool.h>
+#include <ldns/ldns.h>
 // clang-format on
 
 namespace gatehouse::acme::dns {

@@ -37,7 +37,7 @@ TEST_CASE("the directory of RFC 8555 section 7.1.1 is read, unknown members igno
     "meta": {
       "termsOfService": "https://example.com/acme/terms/2017-5-30",
       "website": "https://www.example.com/",
-      "caaIdentities": ["example.com"],
+      "caaIdentities": ["Example.com", 7, "", "ca.example"],
       "externalAccountRequired": true,
       "profiles": {"classic": "https://x", "shortlived": "https://y"}
     }})",
@@ -48,10 +48,12 @@ TEST_CASE("the directory of RFC 8555 section 7.1.1 is read, unknown members igno
   CHECK(directory->new_order == "https://example.com/acme/new-order");
   CHECK(directory->external_account_required);
   CHECK(directory->profiles == std::vector<std::string>{"classic", "shortlived"});
+  CHECK(directory->caa_identities == std::vector<std::string>{"example.com", "ca.example"});
   const auto again = parse_directory(directory_json(*directory), ca);
   REQUIRE(again.has_value());
   CHECK(again->new_order == directory->new_order);
   CHECK(again->profiles == directory->profiles);
+  CHECK(again->caa_identities == directory->caa_identities);
 }
 
 TEST_CASE("what is no directory is refused, saying what is wrong") {
