@@ -146,8 +146,9 @@ void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   agenda_.cancel(run->suspicion);
   if (outcome || (outcome.error().kind != FailureClass::transport &&
                   outcome.error().kind != FailureClass::rate_limit)) {
-    const bool local = !outcome && (outcome.error().kind == FailureClass::storage ||
-                                    outcome.error().kind == FailureClass::internal);
+    const bool local =
+        !outcome && (outcome.error().local || outcome.error().kind == FailureClass::storage ||
+                     outcome.error().kind == FailureClass::internal);
     if (!local) {
       last_answer_ = clock_.monotonic();
       const bool was_open = breaker_.open();
