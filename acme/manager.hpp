@@ -14,6 +14,8 @@
 #include <boost/asio/io_context.hpp>
 
 #include "acme/authority.hpp"
+#include "acme/authority.hpp"
+#include "acme/event.hpp"
 #include "acme/solver/solvers.hpp"
 #include "acme/storage/storage.hpp"
 #include "base/clock.hpp"
@@ -34,6 +36,8 @@ struct ManagerHooks {
   std::function<void(std::string name)> withdraw;
   /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
   std::function<tls::CertificatePtr(const std::string& name)> own_fallback;
+  /// May be empty: what a person may want to know. Returns at once.
+  std::function<void(const Event&)> tell;
 };
 
 /// For `gatehouse certs list` and the admin interface.

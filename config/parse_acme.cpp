@@ -22,7 +22,6 @@ constexpr size_t url_bytes_max = 2048;
 void parse_acme(Reader& reader, Draft& draft);
 void parse_authorities(const Value& table, Draft& draft);
 void parse_on_demand(Reader& reader, Draft& draft);
-void parse_notify(Reader& reader);
 
 }  // namespace
 
@@ -39,13 +38,6 @@ void parse_acme_sections(Reader& root, Draft& draft) {
     if (draft.first_time("on_demand", table->mark)) {
       Reader reader(*table, "on_demand", draft.findings);
       parse_on_demand(reader, draft);
-      reader.finish();
-    }
-  }
-  if (const auto* table = root.table("notify")) {
-    if (draft.first_time("notify", table->mark)) {
-      Reader reader(*table, "notify", draft.findings);
-      parse_notify(reader);
       reader.finish();
     }
   }
@@ -258,16 +250,6 @@ void parse_on_demand(Reader& reader, Draft& draft) {
     draft.findings.add(reader.mark(), reader.path(),
                        "needs ask or allow, or anyone could order certificates: write the URL that "
                        "decides (ask), or the hosts that are allowed (allow)");
-  }
-}
-
-void parse_notify(Reader& reader) {
-  reader.unsupported("email");
-  reader.unsupported("webhook");
-  reader.unsupported("exec");
-  uint32_t reminders = 30;
-  if (reader.read("max_reminders", reminders, 0, 1000) && reminders != 30) {
-    reader.refuse("max_reminders", "not supported in this version: remove it");
   }
 }
 

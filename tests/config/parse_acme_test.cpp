@@ -159,17 +159,6 @@ TEST_CASE("bad values of [on_demand] are refused") {
   }
 }
 
-TEST_CASE("notifications are refused unless they say nothing") {
-  loaded("[notify]\nmax_reminders = 30\nexec = []\nwebhook = { url = '', secret_file = '' }\n" +
-         site);
-  CHECK(mistake("[notify]\nexec = ['x']\n" + site).find("not supported in this version") !=
-        std::string::npos);
-  CHECK(mistake("[notify]\nemail = { to = ['a@b.c'] }\n" + site)
-            .find("notify.email: not supported in this version") != std::string::npos);
-  CHECK(mistake("[notify]\nmax_reminders = 3\n" + site).find("not supported") != std::string::npos);
-  CHECK(mistake("[notify]\nmail = {}\n" + site).find("did you mean 'email'?") != std::string::npos);
-}
-
 }  // namespace
 
 }  // namespace gatehouse::config
