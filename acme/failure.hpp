@@ -24,7 +24,8 @@ struct Failure {
   std::string sentence;  // for a person: name, CA, challenge, the CA's detail, cause, fix
   std::string type;      // the problem document's type without its urn prefix, may be empty
   std::optional<std::chrono::system_clock::time_point> retry_at;  // from Retry-After or the detail
-  int status = 0;  // the HTTP status of the CA's refusal; 0: it gave none
+  int status = 0;      // the HTTP status of the CA's refusal; 0: it gave none
+  bool local = false;  // found before the CA was asked: no failed validation there
 };
 
 template <class T>

@@ -30,12 +30,12 @@ std::string rate_path(const std::string& ca) {
 bool same(const config::CertificateAuthority& a, const config::CertificateAuthority& b) {
   return a.name == b.name && a.directory == b.directory && a.trust == b.trust &&
          a.profile == b.profile && a.staging == b.staging && a.eab_kid == b.eab_kid &&
-         a.eab_hmac_key == b.eab_hmac_key;
+         a.eab_hmac_key == b.eab_hmac_key && a.caa_identities == b.caa_identities;
 }
 
 bool same(const config::Acme& a, const config::Acme& b) {
   return a.email == b.email && a.challenges == b.challenges && a.key_type == b.key_type &&
-         a.preferred_chain == b.preferred_chain;
+         a.preferred_chain == b.preferred_chain && a.caa == b.caa && a.resolvers == b.resolvers;
 }
 
 }  // namespace

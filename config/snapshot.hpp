@@ -103,6 +103,13 @@ struct Limits {
   uint32_t http2_streams = 128;     // concurrent, a connection
 };
 
+/// A DNS resolver to ask: "10.0.0.53", "[::1]:5353".
+struct NameServer {
+  boost::asio::ip::address address;
+  uint16_t port = 53;
+  bool operator==(const NameServer&) const = default;
+};
+
 /// One certificate authority, built in or from [ca.NAME].
 struct CertificateAuthority {
   std::string name;       // "letsencrypt", "my-ca"; also its folder in storage
@@ -111,7 +118,8 @@ struct CertificateAuthority {
   std::string profile;
   std::string staging;
   std::string eab_kid;
-  std::string eab_hmac_key;  // base64url text, read from eab.hmac_key_file
+  std::string eab_hmac_key;                 // base64url text, read from eab.hmac_key_file
+  std::vector<std::string> caa_identities;  // lower case; empty: what is known of its directory
 };
 
 struct Acme {
@@ -121,6 +129,8 @@ struct Acme {
   KeyType key_type = KeyType::p256;
   std::optional<Duration> renew_before;
   std::string preferred_chain;
+  bool caa = true;                    // look at the CAA records before the CA is asked
+  std::vector<NameServer> resolvers;  // empty: those of /etc/resolv.conf
 };
 
 struct OnDemand {
