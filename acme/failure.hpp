@@ -28,6 +28,9 @@ struct Failure {
   bool local = false;  // found before the CA was asked: no failed validation there
 };
 
+/// The CA answered, and its answer means that it did not do what was asked.
+bool means_refused(const Failure& failure);
+
 template <class T>
 using Outcome = boost::system::result<T, Failure>;
 

@@ -71,11 +71,6 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
   return a == b;
 }
 
-/// The CA answered, and its answer means that no order was made.
-bool means_refused(const Failure& failure) {
-  return failure.status >= 400 && failure.status < 500 && failure.kind != FailureClass::transport;
-}
-
 }  // namespace
 
 struct Issuer::State {
@@ -328,7 +323,10 @@ awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
 }
 
 awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
-  auto reply = co_await client.new_order(job.account, job.names, job.profile, job.errand);
+  OrderRequest request;
+  request.names = job.names;
+  request.profile = job.profile;
+  auto reply = co_await client.new_order(job.account, std::move(request), job.errand);
   if (!reply) {
     const Failure& failure = reply.error();
     if (failure.type == "accountDoesNotExist") job.loss = Loss::account;
