@@ -147,6 +147,7 @@ Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solve
     return shows_directory(&fetcher, url, trust);
   };
   made.orders_placed = [kept] { return kept->issuer->orders_placed(); };
+  made.accounts_made = [kept] { return kept->issuer->accounts_made(); };
   made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
     return date_of(&fetcher, url, trust);
   };

@@ -123,8 +123,7 @@ std::optional<Time> OnDemandBudget::take(const std::string& name, Time now) {
   return std::nullopt;
 }
 
-Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now,
-                               Order order) const {
+Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now, Order order) const {
   Time ready = now;
   for (const auto& name : names)
     ready = std::max(ready, buckets.ready_at(failure_key(name), failures, now));
@@ -192,7 +191,7 @@ std::vector<AuthorityBudget::Bucket> AuthorityBudget::report(Time now) const {
   buckets.each([&](const std::string& key) {
     if (list.size() >= shown_max) return;
     const bool set = key.starts_with("set:");
-    const Limit* limit = set                            ? &per_name_set
+    const Limit* limit = set                          ? &per_name_set
                          : key.starts_with("domain:") ? &per_domain
                          : key.starts_with("failed:") ? &failures
                                                       : nullptr;

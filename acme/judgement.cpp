@@ -48,7 +48,8 @@ void record(Setback& setback, const Failure& failure, FailureClass kind) {
 }
 
 void hold(Setback& setback, const Circumstances& circumstances, Hold made) {
-  if (setback.holds.size() >= Setback::holds_max && !setback.holds.contains(circumstances.authority))
+  if (setback.holds.size() >= Setback::holds_max &&
+      !setback.holds.contains(circumstances.authority))
     setback.holds.erase(setback.holds.begin());
   setback.holds[circumstances.authority] = made;
 }
@@ -175,11 +176,15 @@ Time validation_allowed(const Setback& setback, Time now) {
   return std::min(times[times.size() - Setback::failed_validations_max], now) + validation_period;
 }
 
-void absolve(Setback& setback) {
+void begin_anew(Setback& setback) {
   setback.failures = setback.step = 0;
   setback.next_attempt = {};
   setback.rehearsal = Rehearsal::none;
   setback.pinned.clear();
+}
+
+void absolve(Setback& setback) {
+  begin_anew(setback);
   std::erase_if(setback.holds, [](const auto& one) { return one.second.refused; });
 }
 

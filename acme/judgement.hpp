@@ -19,9 +19,9 @@ struct Candidate {
   std::string name;
   base::WallClock::time_point budget{};  // when its budget has an order for this name
   uint64_t settings = 0;
-  bool open = false;      // its breaker
-  bool staging = false;   // it has a staging directory, which can be asked now
-  bool tried = false;     // in this round
+  bool open = false;     // its breaker
+  bool staging = false;  // it has a staging directory, which can be asked now
+  bool tried = false;    // in this round
 };
 
 struct Choice {
@@ -48,17 +48,17 @@ bool review_holds(Setback& setback, std::span<const Candidate> candidates,
                   base::WallClock::time_point now);
 
 struct Circumstances {
-  std::string authority;   // the CA's name in the configuration
-  uint64_t settings = 0;   // mark() of what a person could change about it
-  bool rehearsal = false;  // it was its staging directory
-  bool open = false;       // its breaker, by now
+  std::string authority;                // the CA's name in the configuration
+  uint64_t settings = 0;                // mark() of what a person could change about it
+  bool rehearsal = false;               // it was its staging directory
+  bool open = false;                    // its breaker, by now
   std::optional<Lifetime> certificate;  // that is served meanwhile
   std::string id;                       // spreads the waits
 };
 
 struct Verdict {
-  bool another = false;    // CAs that were not tried in this round may be asked at once
-  bool when_open = false;  // else when the CA answers again
+  bool another = false;                // CAs that were not tried in this round may be asked at once
+  bool when_open = false;              // else when the CA answers again
   base::WallClock::time_point next{};  // else
 };
 
@@ -74,8 +74,10 @@ void rehearsed(Setback& setback, const std::string& authority);
 base::WallClock::time_point validation_allowed(const Setback& setback,
                                                base::WallClock::time_point now);
 
-/// What a person's wish, or a change of what was refused, makes undone: the schedule, refusals and
-/// the rehearsal. What a CA said about its limits stays.
+/// Something has changed: the schedule and the rehearsal begin anew. What CAs said stays.
+void begin_anew(Setback& setback);
+
+/// A person wishes it: refusals are forgotten besides. What a CA said about its limits stays.
 void absolve(Setback& setback);
 
 /// The name has its certificate: the count of failed validations and what single CAs said outlive

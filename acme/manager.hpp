@@ -14,7 +14,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "acme/authority.hpp"
-#include "acme/authority.hpp"
+#include "acme/budget.hpp"
 #include "acme/event.hpp"
 #include "acme/solver/solvers.hpp"
 #include "acme/storage/storage.hpp"
@@ -53,6 +53,17 @@ struct CertificateStatus {
   std::chrono::system_clock::time_point next_attempt;
 };
 
+/// How one CA stands: what may still be ordered there, for commands and the admin interface.
+struct BudgetStatus {
+  std::string authority;
+  bool open = false;  // its breaker: nothing is ordered there before
+  std::chrono::system_clock::time_point next_try;
+  size_t running = 0;  // orders
+  size_t waiting = 0;
+  /// `left` of `capacity`, the next one at `ready`; of the many, only those that are used up.
+  std::vector<AuthorityBudget::Bucket> buckets;
+};
+
 class Manager {
  public:
   /// References outlive the manager and the handlers of `control`. `make_authority` empty: ACME.
@@ -77,6 +88,9 @@ class Manager {
   void seen(const std::string& name);
 
   std::vector<CertificateStatus> status() const;
+
+  /// One for each CA, in the order of the configuration.
+  std::vector<BudgetStatus> budget() const;
 
   /// Looks at the clocks now: after the machine slept, or a test moved them.
   void recheck();

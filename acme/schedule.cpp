@@ -74,8 +74,8 @@ std::optional<WallClock::time_point> instant_in(const RenewalWindow& offered,
   if (offered == before && kept >= offered.start && kept <= offered.end) return kept;
   // As numbers of seconds: the dates are the CA's, and may be absurd.
   const double length = std::chrono::duration<double>(offered.end - offered.start).count();
-  const auto into = std::chrono::seconds(
-      static_cast<int64_t>(length * std::clamp(chance, 0.0, 1.0)));
+  const auto into =
+      std::chrono::seconds(static_cast<int64_t>(length * std::clamp(chance, 0.0, 1.0)));
   return std::min(offered.start + into, offered.end);
 }
 

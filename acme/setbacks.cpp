@@ -35,8 +35,9 @@ std::string_view name_of_class(FailureClass kind) {
   return "internal";
 }
 
+/// Rounded up: what must not happen before a moment does not because of it.
 int64_t to_number(Time time) {
-  return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+  return std::chrono::ceil<std::chrono::seconds>(time.time_since_epoch()).count();
 }
 
 std::string hex_of(uint64_t value) {

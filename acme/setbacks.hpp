@@ -51,9 +51,9 @@ struct Setback {
   Time next_attempt{};
   Time told{};  // when a person was last told
   Rehearsal rehearsal = Rehearsal::none;
-  std::string pinned;                       // the CA whose staging it passed
-  std::vector<Time> failed_validations;     // the last ones at production; outlive the episode
-  std::map<std::string, Hold> holds;        // by CA
+  std::string pinned;                    // the CA whose staging it passed
+  std::vector<Time> failed_validations;  // the last ones at production; outlive the episode
+  std::map<std::string, Hold> holds;     // by CA
 };
 
 /// What the CA wants of one certificate.
@@ -66,7 +66,7 @@ struct RenewalAdvice {
 struct Past {
   Setback setback;
   RenewalAdvice advice;
-  std::string challenge;  // that proved the name last; empty: as configured
+  std::string challenge;   // that proved the name last; empty: as configured
   uint64_t warned_of = 0;  // mark() of the certificate of which
   unsigned warned = 0;     // this stage of its end has been told
   /// Nothing worth a place at `now`.
@@ -94,7 +94,7 @@ class Setbacks {
 
   /// A shard that has changed since its last to_json(), beginning after `last`; none: nothing to
   /// write.
-  std::optional<size_t> changed(size_t last = shard_count) const;
+  std::optional<size_t> changed(size_t last = shard_count - 1) const;
   std::string to_json(size_t shard);
   /// To be written (again) after all.
   void touch(size_t shard) { changed_[shard] = true; }

@@ -52,8 +52,9 @@ std::string_view word(CertificateMode mode) {
 }
 
 std::string certificates(const Site& site, const Snapshot& snapshot) {
-  const auto authority =
-      snapshot.acme.authorities.empty() ? std::string() : snapshot.acme.authorities.front().name;
+  std::string authority;  // those that are tried, in order
+  for (const auto& one : snapshot.acme.authorities)
+    authority += (authority.empty() ? "" : ", ") + one.name;
   std::string result;
   switch (site.certificates) {
     case CertificateMode::automatic:

@@ -16,7 +16,8 @@ using std::chrono::minutes;
 
 constexpr Duration renew_before_max = hours(24 * 3650);
 constexpr Duration on_demand_wait_max = minutes(10);
-constexpr size_t authority_name_bytes_max = 64;
+constexpr size_t authority_name_bytes_max = 48;  // "-staging" is added to it
+constexpr size_t authorities_max = 8;
 constexpr size_t url_bytes_max = 2048;
 
 void parse_acme(Reader& reader, Draft& draft);
@@ -146,9 +147,9 @@ void parse_acme(Reader& reader, Draft& draft) {
     if (draft.ca_uses.empty()) {
       reader.refuse("ca", "is empty: name one authority, such as \"letsencrypt\"");
     }
-    if (draft.ca_uses.size() > 1) {
-      reader.refuse("ca",
-                    "more than one authority is not supported in this version: keep the first");
+    if (draft.ca_uses.size() > authorities_max) {
+      reader.refuse("ca", fmt::format("names {} authorities: {} are enough", draft.ca_uses.size(),
+                                      authorities_max));
     }
   }
   parse_challenges(reader, acme.challenges);
@@ -230,7 +231,7 @@ void parse_authorities(const Value& table, Draft& draft) {
       draft.findings.add(member.mark, path,
                          member.name == "internal"
                              ? "is built in and has no settings: choose another name"
-                             : "the name may hold a-z, 0-9 and - only, at most 64");
+                             : "the name may hold a-z, 0-9 and - only, at most 48");
     } else if (draft.first_time("ca." + member.name, member.value.mark)) {
       Reader reader(member.value, path, draft.findings);
       parse_authority(reader, member.name, draft);
