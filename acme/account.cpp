@@ -17,6 +17,7 @@ using boost::asio::awaitable;
 
 namespace {
 
+constexpr std::chrono::seconds users_patience{60};
 constexpr const char* next_key_file = "/next.pem";
 constexpr size_t id_bytes = 8;  // of the e-mail's hash: tells the accounts of one user apart
 
@@ -61,7 +62,9 @@ awaitable<Outcome<AccountPtr>> AccountKeeper::ensure(const Errand& errand) {
   auto outcome = co_await flight_.join(std::move(work));
   if (!outcome) {
     Failure failure = outcome.error();
-    failure.sentence = errand.attempt.names + ": " + failure.sentence;
+    if (!errand.attempt.names.empty()) {
+      failure.sentence = errand.attempt.names + ": " + failure.sentence;
+    }
     co_return failure;
   }
   co_return outcome;
@@ -153,6 +156,15 @@ awaitable<void> AccountKeeper::store(AccountPtr account) {
 // ---------------------------------------------------------------- a change of keys
 
 awaitable<Outcome<void>> AccountKeeper::roll_over(const Errand& errand) {
+  const bool alone = co_await users_.close(users_patience);
+  if (!alone) {
+    Failure busy;
+    busy.sentence = errand.attempt.authority +
+                    ": orders are at work with the account's key, so it was not changed; try again "
+                    "in some minutes";
+    co_return busy;
+  }
+  const Alone until_done(users_);
   const auto account = co_await ensure(errand);
   if (!account) co_return account.error();
   auto next = tls::PrivateKey::generate(config::KeyType::p256);

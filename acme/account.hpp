@@ -12,6 +12,7 @@
 #include "acme/client.hpp"
 #include "acme/single_flight.hpp"
 #include "acme/storage/storage.hpp"
+#include "acme/turnstile.hpp"
 #include "base/clock.hpp"
 
 namespace gatehouse::acme {
@@ -30,9 +31,12 @@ class AccountKeeper {
   /// From memory, else storage, else by registration; callers at the same time share one.
   boost::asio::awaitable<Outcome<AccountPtr>> ensure(const Errand& errand);
 
-  /// A new P-256 key for the account (RFC 8555 section 7.3.5). Both keys are kept until the CA has
-  /// confirmed: after a crash, or without an answer, the next ensure() asks it which one it knows.
-  /// Nobody else may be using the account meanwhile.
+  /// Everybody who signs as the account is inside: its key does not change under their hands.
+  Turnstile& users() { return users_; }
+
+  /// A new P-256 key for the account (RFC 8555 section 7.3.5), once all users have left: waits a
+  /// minute for them, and holds up new ones. Both keys are kept until the CA has confirmed: after a
+  /// crash, or without an answer, the next ensure() asks it which one it knows.
   boost::asio::awaitable<Outcome<void>> roll_over(const Errand& errand);
 
   /// The CA no longer knows the account of that URL: the next ensure() registers its key anew.
@@ -59,6 +63,7 @@ class AccountKeeper {
   std::string forgotten_;  // the URL that account.json may still hold
   AccountPtr account_;
   uint64_t registered_ = 0;
+  Turnstile users_;
   SingleFlight<Outcome<AccountPtr>> flight_;
 };
 

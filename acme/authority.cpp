@@ -114,6 +114,16 @@ asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::make_root() {
   co_return root_;
 }
 
+/// As Client tells of what a CA does not offer.
+template <class T>
+asio::awaitable<Outcome<T>> unsupported(std::string why) {
+  Failure failure;
+  failure.status = 404;
+  failure.type = "unsupported";
+  failure.sentence = std::move(why);
+  co_return failure;
+}
+
 asio::awaitable<void> nothing() {
   co_return;
 }
@@ -146,6 +156,13 @@ Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solve
   made.probe = [&fetcher, url = authority.directory, trust = authority.trust] {
     return shows_directory(&fetcher, url, trust);
   };
+  made.renewal_info = [kept](std::string certificate_id) {
+    return kept->issuer->renewal_info(std::move(certificate_id));
+  };
+  made.revoke = [kept](tls::CertificatePtr certificate, int reason) {
+    return kept->issuer->revoke(std::move(certificate), reason);
+  };
+  made.roll_over_account_key = [kept] { return kept->issuer->roll_over_account_key(); };
   made.orders_placed = [kept] { return kept->issuer->orders_placed(); };
   made.accounts_made = [kept] { return kept->issuer->accounts_made(); };
   made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
@@ -163,6 +180,18 @@ Authority internal_authority(Storage& storage, const base::Clock& clock) {
   };
   made.forget = [](std::string) { return nothing(); };
   made.probe = [] { return always(); };
+  made.renewal_info = [](std::string) {
+    return unsupported<RenewalInfo>("the internal authority has no renewal information");
+  };
+  made.revoke = [](tls::CertificatePtr, int) {
+    return unsupported<void>(
+        "the internal authority keeps no list of revoked certificates, so no client would notice: "
+        "have the certificate renewed, and if its key is known to others, make the clients trust a "
+        "new root");
+  };
+  made.roll_over_account_key = [] {
+    return unsupported<void>("the internal authority has no account");
+  };
   made.orders_placed = [] { return uint64_t{0}; };
   made.date = [] { return no_date(); };
   return made;

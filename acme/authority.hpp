@@ -48,6 +48,8 @@ struct Authority {
   std::function<boost::asio::awaitable<bool>()> probe;
   std::function<boost::asio::awaitable<Outcome<RenewalInfo>>(std::string certificate_id)>
       renewal_info;
+  std::function<boost::asio::awaitable<Outcome<void>>(tls::CertificatePtr, int reason)> revoke;
+  std::function<boost::asio::awaitable<Outcome<void>>()> roll_over_account_key;
   std::function<uint64_t()> orders_placed;
   /// May be empty: accounts registered since the start.
   std::function<uint64_t()> accounts_made;
