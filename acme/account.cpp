@@ -114,6 +114,7 @@ awaitable<Outcome<AccountPtr>> AccountKeeper::open(Errand errand) {
   // crash between registration and its record costs one request and never a second account.
   auto registered = co_await client_.new_account(*key, errand);
   if (!registered) co_return registered.error();
+  ++registered_;
   co_await store(*registered);
   account_ = std::move(*registered);
   base::log::info("{}: account {} is ready", errand.attempt.authority, account_->url);

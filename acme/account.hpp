@@ -45,6 +45,9 @@ class AccountKeeper {
   /// The CA no longer knows the account of that URL: the next ensure() registers its key anew.
   void forget(const std::string& url);
 
+  /// Registrations since the start.
+  uint64_t registered() const { return registered_; }
+
  private:
   boost::asio::awaitable<Outcome<AccountPtr>> open(Errand errand);
   boost::asio::awaitable<Outcome<tls::PrivateKey>> stored_key(const Errand& errand);
@@ -62,6 +65,7 @@ class AccountKeeper {
   std::string folder_;
   std::string forgotten_;  // the URL that account.json may still hold
   AccountPtr account_;
+  uint64_t registered_ = 0;
   Turnstile users_;
   SingleFlight<Outcome<AccountPtr>> flight_;
 };

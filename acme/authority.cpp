@@ -228,6 +228,7 @@ Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solve
   };
   made.roll_over_account_key = [kept] { return kept->issuer.roll_over_account_key(); };
   made.orders_placed = [kept] { return kept->issuer.orders_placed(); };
+  made.accounts_made = [kept] { return kept->issuer.accounts_made(); };
   made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
     return date_of(&fetcher, url, trust);
   };

@@ -54,6 +54,8 @@ struct Authority {
   std::function<boost::asio::awaitable<Outcome<void>>(tls::CertificatePtr, int reason)> revoke;
   std::function<boost::asio::awaitable<Outcome<void>>()> roll_over_account_key;
   std::function<uint64_t()> orders_placed;
+  /// May be empty: accounts registered since the start.
+  std::function<uint64_t()> accounts_made;
   /// The CA's clock, if it can be read now.
   std::function<boost::asio::awaitable<std::optional<base::WallClock::time_point>>()> date;
 };

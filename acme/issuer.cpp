@@ -158,6 +158,10 @@ uint64_t Issuer::orders_placed() const {
   return state_->placed;
 }
 
+uint64_t Issuer::accounts_made() const {
+  return state_->accounts.registered();
+}
+
 awaitable<void> Issuer::forget(std::string id) {
   co_await state_->journal.drop(id);
 }

@@ -51,6 +51,8 @@ class Issuer {
 
   /// Orders placed since the start, for the metric.
   uint64_t orders_placed() const;
+  /// Accounts registered since then.
+  uint64_t accounts_made() const;
 
  private:
   struct State;
