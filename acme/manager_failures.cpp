@@ -79,32 +79,31 @@ void Manager::State::limited(Entry& entry, Desk& desk, const Failure& failure) {
   desk.budget_changed = true;
 }
 
-/// Nobody is asked now: the next attempt, in its own time.
+/// Nobody is asked now: the next attempt in its own time, or when a CA answers again.
 void Manager::State::put_off(Entry& entry, const DeskPtr& desk, const Verdict& verdict,
                              const Choice& choice) {
   const Setback& setback = entry.past.setback;
   const Wall now = clock.wall();
   const bool last = entry.certificate && expiry_stage(lifetime_of(*entry.certificate), now) > 0;
-  const bool awaits = verdict.when_open || choice.kind == Choice::Kind::await;
-  Wall next =
-      choice.kind == Choice::Kind::blocked ? choice.until : std::min(verdict.next, choice.until);
-  if (awaits) {
-    // Once for each name; that the CA is still down is said for all of them together.
-    if (setback.failures == 1 || last)
-      base::log::warn("{}; next attempt when {} answers again", setback.sentence,
-                      desk->settings.name);
+  Wall next = choice.until;
+  if (!verdict.when_open && choice.kind != Choice::Kind::blocked)
+    next = std::min(verdict.next, choice.until);
+  Wall soonest = next;
+  if (verdict.when_open || choice.kind == Choice::Kind::await) {
     await_ca(entry);
-    if (choice.until != Wall::max()) attempt_at(entry, choice.until);
-  } else {
-    const std::string said =
-        fmt::format("{}; next attempt {}", setback.sentence, spoken_time(next, now));
-    if (last)
-      base::log::error("{}; its certificate ends {}", said,
-                       spoken_time(entry.certificate->not_after(), now));
-    else
-      base::log::warn("{}", said);
-    attempt_at(entry, next);
+    soonest = std::min(soonest, setback.next_attempt);
   }
+  if (next != Wall::max()) attempt_at(entry, next);
+  entry.past.setback.next_attempt = soonest;
+  const std::string when = verdict.when_open
+                               ? fmt::format("when {} answers again", desk->settings.name)
+                               : spoken_time(soonest, now);
+  if (last)
+    base::log::error("{}; next attempt {}; its certificate ends {}", setback.sentence, when,
+                     spoken_time(entry.certificate->not_after(), now));
+  else if (!verdict.when_open || setback.failures == 1)
+    // That the CA is still down is said for all names together.
+    base::log::warn("{}; next attempt {}", setback.sentence, when);
   tell_failure(entry, desk->settings.name);
   remember(entry);
   give_fallback(entry);

@@ -101,7 +101,7 @@ void Manager::State::renewal_due_now(const std::string& name) {
     // The clock was set back, or a check came in between.
     if (entry->certificate && entry->renew_at > clock.wall()) return plan_renewal(*entry);
     if (entry->certificate && !entry->ordering && entry->retry == 0 && !entry->awaits_ca &&
-        entry->turn == 0)
+        !awaiting_budget.contains(name))
       renew(*entry);
     return;
   }

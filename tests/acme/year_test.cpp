@@ -1,9 +1,9 @@
 // A year of a site's life on a clock that the test moves: what is asked of which CA, and when not.
+#include <algorithm>
 #include <map>
 
 #include <catch2/catch.hpp>
 
-#include "acme/journal.hpp"
 #include "acme/manager.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/manual_clock.hpp"
@@ -628,4 +628,21 @@ TEST_CASE("In the last quarter every CA is asked in each round, and soon again")
   CHECK(year.ca("two").asked.size() >= 40);
   CHECK(year.ca("two").asked.size() <= year.ca("one").asked.size());
   CHECK(year.told(Kind::expiring) >= 1);
+}
+
+TEST_CASE("In the last quarter a CA that is down holds up nobody") {
+  Year year;
+  year.use("one");
+  year.use("two");
+  year.ca("one").lifetime = 6 * day;
+  year.start();
+  year.ca("one").failure = year.failing(FailureClass::internal);
+  year.ca("two").up = false;
+  year.pass(4 * day + 13h, 1min);
+  const size_t before = year.ca("one").asked.size();
+  year.pass(10h, 1min);
+  CHECK(year.ca("one").asked.size() >= before + 50);
+  year.ca("two").up = true;
+  year.pass(16min, 1min);
+  CHECK(year.ends() > year.begin + 90 * day);  // the second's, as soon as it answered
 }
