@@ -103,10 +103,11 @@ std::string authorities_json(const std::vector<acme::BudgetStatus>& authorities)
   for (const auto& authority : authorities) {
     json::array buckets;
     for (const auto& bucket : authority.buckets)
-      buckets.push_back(json::object{{"what", bucket.what},
-                                     {"capacity", bucket.capacity},
-                                     {"left", bucket.left},
-                                     {"ready_at", moment_json(bucket.ready)}});
+      buckets.push_back(json::object{
+          {"what", bucket.what},
+          {"capacity", bucket.capacity},
+          {"left", bucket.left},
+          {"ready_at", bucket.left > 0 ? json::value(nullptr) : moment_json(bucket.ready)}});
     json::object row;
     row["name"] = authority.authority;
     row["answers"] = !authority.open;
