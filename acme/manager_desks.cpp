@@ -122,8 +122,10 @@ std::vector<Candidate> Manager::State::candidates(const Entry& entry) const {
     AuthorityBudget::Order order;
     order.replaces = !replaced_by(entry, *desk).empty();
     order.by_person = entry.by_person;
-    // An order that exists already costs nothing more.
-    candidate.budget = entry.journalled ? now : desk->budget.ready_at({entry.name}, now, order);
+    // An order that exists already costs nothing more. One that is left now is left at any time:
+    // whoever chooses may have looked at the clock before.
+    const auto ready = desk->budget.ready_at({entry.name}, now, order);
+    if (!entry.journalled && ready > now) candidate.budget = ready;
     list.push_back(std::move(candidate));
   }
   return list;

@@ -22,8 +22,11 @@ namespace {
 
 constexpr std::chrono::hours fallback_left_min{24 * 30};
 constexpr std::chrono::hours archived_after_end{24 * 30};
+constexpr size_t place_bytes_max = 180;  // a file name holds 255, and serials have up to 40
 
-FileSet files_of(const tls::Certificate& certificate, const CertificateNote& note) {
+}  // namespace
+
+FileSet certificate_files(const tls::Certificate& certificate, const CertificateNote& note) {
   constexpr std::string_view end_line = "-----END CERTIFICATE-----\n";
   const std::string whole = certificate.chain_pem();
   const size_t end = whole.find(end_line);
@@ -36,8 +39,6 @@ FileSet files_of(const tls::Certificate& certificate, const CertificateNote& not
   files["meta.json"] = describe(certificate, note);
   return files;
 }
-
-}  // namespace
 
 std::string describe(const tls::Certificate& certificate, const CertificateNote& note) {
   json::array names;
@@ -122,14 +123,15 @@ asio::awaitable<Result<StoredCertificate>> Vault::load_from(std::string folder) 
 
 asio::awaitable<Result<void>> Vault::save(std::string id, tls::CertificatePtr certificate,
                                           CertificateNote note) {
-  auto stored = co_await storage_.store_set("certs/" + id, files_of(*certificate, note));
+  auto stored = co_await storage_.store_set("certs/" + id, certificate_files(*certificate, note));
   if (stored) held_.insert(id);
   co_return stored;
 }
 
 asio::awaitable<Result<void>> Vault::save_internal(std::string id, tls::CertificatePtr certificate,
                                                    CertificateNote note) {
-  auto stored = co_await storage_.store_set("internal/leaves/" + id, files_of(*certificate, note));
+  auto stored =
+      co_await storage_.store_set("internal/leaves/" + id, certificate_files(*certificate, note));
   co_return stored;
 }
 
@@ -144,6 +146,17 @@ asio::awaitable<Result<void>> Vault::archive(std::string id) {
     held_.erase(id);
     archived_.insert(id);
   }
+  co_return moved;
+}
+
+asio::awaitable<Result<void>> Vault::put_away(std::string id, std::string serial) {
+  if (!held_.contains(id)) co_return Result<void>();
+  // The plus sign keeps it from being any name's: see name_of.
+  const std::string place = id.substr(0, place_bytes_max) + "+revoked-" + serial;
+  auto moved = co_await storage_.move("certs/" + id, "archive/" + place);
+  if (!moved) co_return moved;
+  held_.erase(id);
+  archived_.insert(place);
   co_return moved;
 }
 
@@ -261,7 +274,8 @@ asio::awaitable<void> Fallbacks::State::store(std::shared_ptr<State> self, std::
   note.name = zone;
   note.authority = "self-signed";
   const std::string id = certificate_id(zone);
-  auto stored = co_await self->storage.store_set("fallback/" + id, files_of(*certificate, note));
+  auto stored =
+      co_await self->storage.store_set("fallback/" + id, certificate_files(*certificate, note));
   if (stored) self->stored.insert(id);
   if (!stored) base::log::warn("{}", stored.error().context);
 }

@@ -129,6 +129,7 @@ Result<void> Application::State::open_storage() {
   const acme::Solvers solvers{*http01, *tls_alpn01};
   manager = std::make_unique<acme::Manager>(control, fetcher, *storage, solvers, base::real_clock(),
                                             metrics.control(), certificates.manager_hooks());
+  custom = std::make_unique<CustomCertificates>(*storage);
   certificates.connect(server, *manager);
   return {};
 }
@@ -144,6 +145,7 @@ awaitable<void> Application::State::start() {
 }
 
 awaitable<Result<void>> Application::State::start_serving() {
+  co_await take_custom();
   auto configured = co_await manager->configure(snapshot);
   if (!configured) co_return configured.error();
   if (draining) co_return Result<void>();
@@ -246,7 +248,7 @@ admin::ApiHooks Application::State::api_hooks() {
   admin::ApiHooks hooks;
   hooks.metrics = [this] { return metrics.prometheus(); };
   hooks.status = [this] { return status(); };
-  hooks.certificates = [this] { return certificate_status(); };
+  hooks.certificates = certificate_hooks();
   hooks.reload = [this] { return reload(); };
   hooks.stop = [this] { stop_soon(); };
   return hooks;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,6 +67,18 @@ struct Application::State {
   boost::asio::awaitable<void> drain();
   void finish();
 
+  // application_requests.cpp: what the admin interface asks for about certificates.
+  admin::CertificateHooks certificate_hooks();
+  boost::asio::awaitable<void> take_custom();
+  void use_custom();
+  base::Error unknown(const std::string& name) const;
+  admin::Answered<acme::CertificateDetails> show(std::string name);
+  admin::Answered<void> put_certificate(std::string name, std::string chain, std::string key);
+  admin::Answered<void> remove_certificate(std::string name);
+  admin::Answered<void> renew(std::string name, bool force);
+  admin::Answered<void> revoke(std::string name, int reason);
+  admin::Answered<admin::Probe> probe(std::string name);
+
   admin::ApiHooks api_hooks();
   admin::ProgramStatus status() const;
   std::vector<acme::CertificateStatus> certificate_status() const;
@@ -82,6 +95,8 @@ struct Application::State {
   std::unique_ptr<acme::Http01> http01;
   std::unique_ptr<acme::TlsAlpn01> tls_alpn01;
   std::unique_ptr<acme::Manager> manager;
+  std::unique_ptr<CustomCertificates> custom;
+  std::deque<std::chrono::steady_clock::time_point> probes;  // when the answers to them end
   Certificates certificates;
   proxy::Server server;
   admin::Api api;
