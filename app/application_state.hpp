@@ -16,12 +16,14 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "acme/manager.hpp"
+#include "acme/notify.hpp"
 #include "acme/solver/http01.hpp"
 #include "acme/storage/file.hpp"
 #include "admin/api.hpp"
 #include "admin/server.hpp"
 #include "app/application.hpp"
 #include "app/certificates.hpp"
+#include "app/expiry_watch.hpp"
 #include "base/drop_privileges.hpp"
 #include "base/error.hpp"
 #include "base/fetch.hpp"
@@ -59,6 +61,7 @@ struct Application::State {
   boost::asio::awaitable<admin::ReloadProblems> reload();
   boost::asio::awaitable<admin::ReloadProblems> try_reload();
   void apply_logs();
+  void apply_notifications();
   void warn_of_fixed_settings(const config::Snapshot& next) const;
 
   void stop_soon();
@@ -69,6 +72,7 @@ struct Application::State {
   admin::ApiHooks api_hooks();
   admin::ProgramStatus status() const;
   std::vector<acme::CertificateStatus> certificate_status() const;
+  std::vector<acme::CertificateStatus> own_certificates() const;
 
   const ConfigurationSource source;
   config::SnapshotPtr snapshot;
@@ -78,10 +82,12 @@ struct Application::State {
   base::Metrics metrics;
   proxy::AccessLog access_log;
   base::Fetcher fetcher;
+  acme::Notifier notifier;
   std::unique_ptr<acme::FileStorage> storage;
   std::unique_ptr<acme::Http01> http01;
   std::unique_ptr<acme::Manager> manager;
   Certificates certificates;
+  std::unique_ptr<ExpiryWatch> expiry_watch;
   proxy::Server server;
   admin::Api api;
   admin::Server admin_server;

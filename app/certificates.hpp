@@ -49,6 +49,9 @@ class Certificates {
   /// The user's own ones, for the list that the manager's are in too.
   std::vector<acme::CertificateStatus> status() const;
 
+  /// What the user's files hold, for each site that names them: also of "*", and the fallbacks.
+  std::vector<acme::CertificateStatus> file_status() const;
+
   const tls::CertificateTablePtr& table() const;
 
   /// Before the server stops: no worker is called any more.

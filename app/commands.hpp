@@ -1,5 +1,5 @@
-// The command line: `gatehouse run | proxy | check | certs list | status | reload | stop |
-// version`.
+// The command line: `gatehouse run | proxy | check | certs list | notify test | status | reload |
+// stop | version`.
 //
 // Parses and delegates: the proxy is Application, a running one is asked through admin::Client.
 // Output for people, or for programs with --json; errors are one line on standard error.
