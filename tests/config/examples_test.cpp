@@ -178,7 +178,6 @@ TEST_CASE("every key that the parser knows is in the documentation") {
                           "rate_limit",
                           "compress",
                           "acme.dns",
-                          "notify",
                           "webhook",
                           "exec",
                           "events",
