@@ -64,6 +64,17 @@ const config::Site* default_site(const config::Snapshot& snapshot) {
   return nullptr;
 }
 
+acme::CertificateStatus status_of(const std::string& name, const tls::Certificate& certificate) {
+  acme::CertificateStatus status;
+  status.name = name;
+  status.state = certificate.not_after() < std::chrono::system_clock::now() ? "expired" : "file";
+  status.issuer = certificate.issuer();
+  status.serial = certificate.serial();
+  status.not_before = certificate.not_before();
+  status.not_after = certificate.not_after();
+  return status;
+}
+
 }  // namespace
 
 struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
@@ -216,6 +227,19 @@ std::optional<acme::CertificateDetails> Certificates::details(const std::string&
 std::vector<acme::CertificateStatus> Certificates::status() const {
   std::vector<acme::CertificateStatus> all;
   for (const auto& [name, certificate] : state_->own) all.push_back(details(name)->status);
+  return all;
+}
+
+std::vector<acme::CertificateStatus> Certificates::file_status() const {
+  std::vector<acme::CertificateStatus> all;
+  if (!state_->snapshot) return all;
+  for (const config::Site& site : state_->snapshot->sites) {
+    for (const CertificateFilePair& pair : {own_pair(site), fallback_pair(site)}) {
+      const CertificatePtr found = pair.certificate.empty() ? nullptr : state_->files.find(pair);
+      if (!found) continue;
+      for (const auto& host : site.hosts) all.push_back(status_of(host.text, *found));
+    }
+  }
   return all;
 }
 

@@ -60,6 +60,9 @@ class Certificates {
   /// Why a custom certificate for `name` would not be served.
   std::optional<base::Error> objection(const std::string& name) const;
 
+  /// What the user's files hold, for each site that names them: also of "*", and the fallbacks.
+  std::vector<acme::CertificateStatus> file_status() const;
+
   const tls::CertificateTablePtr& table() const;
 
   /// Before the server stops: no worker is called any more.

@@ -1,5 +1,6 @@
 #include "app/commands.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "app/certificate_commands.hpp"
 #include "app/console.hpp"
 #include "app/doctor.hpp"
+#include "app/notify_command.hpp"
 #include "app/quick_configuration.hpp"
 #include "config/describe.hpp"
 #include "http/http2_version.hpp"
@@ -85,6 +87,20 @@ int status(const Options& options) {
   });
 }
 
+int notify_test(const Options& options) {
+  const Loaded loaded = load_file(options);
+  if (!loaded.snapshot) return loaded.status;
+  const auto results = send_test_notifications(loaded.snapshot->notify);
+  if (results.empty()) {
+    return fail(exit_usage,
+                fmt::format("{} tells nobody: add email, webhook or exec to its section [notify]",
+                            loaded.source.file));
+  }
+  const int said = say(options.json ? notify_results_json(results) : notify_results_text(results));
+  const bool all = std::ranges::all_of(results, [](const auto& one) { return one.error.empty(); });
+  return all ? said : exit_failed;
+}
+
 int version(const Options& options) {
   const std::string boost = fmt::format("{}.{}.{}", BOOST_VERSION / 100000,
                                         BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100);
@@ -114,6 +130,12 @@ class Grammar {
     certs->require_subcommand(1);
     declare_certificates(*certs);
     declare_doctor();
+    CLI::App* const notify = app_.add_subcommand("notify", "Notifications");
+    notify->require_subcommand(1);
+    with_json(with_config(add(*notify, "test",
+                              "Send a test by every way of [notify]; say what "
+                              "became of it",
+                              notify_test)));
     asks(add(app_, "status", "Workers, connections and requests of the running gatehouse", status));
     asks(add(app_, "reload", "Make the running gatehouse read its configuration again", reload));
     asks(add(app_, "stop", "Drain and stop the running gatehouse", stop));

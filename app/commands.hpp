@@ -1,5 +1,5 @@
-// The command line: `gatehouse run | proxy | check | certs … | doctor | status | reload | stop |
-// version`.
+// The command line: `gatehouse run | proxy | check | certs … | doctor | notify test | status |
+// reload | stop | version`.
 //
 // Parses and delegates: the proxy is Application, a running one is asked through admin::Client; the
 // commands about certificates are in certificate_commands and doctor.

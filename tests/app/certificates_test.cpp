@@ -101,6 +101,26 @@ TEST_CASE("A site's own certificate is served for each of its hosts") {
   CHECK(world.certificates.status()[0].state == "file");
 }
 
+TEST_CASE(
+    "Every file of the user's is listed with its hosts, also of any host, and the fallbacks") {
+  World world;
+  const auto own = world.write("own.pem", {"a.example"});
+  const auto spare = world.write("spare.pem", {"*.b.example"});
+  auto other = World::site({"b.example"});
+  other.fallback_certificate = other.fallback_key = world.path("spare.pem");
+  REQUIRE(world.certificates
+              .configure(World::snapshot({World::site({"*", "a.example"}, world.path("own.pem")),
+                                          other, World::site({"c.example"})}))
+              .empty());
+  const auto list = world.certificates.file_status();
+  REQUIRE(list.size() == 3);
+  CHECK(list[0].name == "*");
+  CHECK(list[0].serial == own->serial());
+  CHECK(list[1].name == "a.example");
+  CHECK(list[2].name == "b.example");
+  CHECK(list[2].not_after == spare->not_after());
+}
+
 TEST_CASE("What acme obtains is served, replaced and withdrawn") {
   World world;
   auto hooks = world.certificates.manager_hooks();

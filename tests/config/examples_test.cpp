@@ -181,7 +181,12 @@ TEST_CASE("every key that the parser knows is in the documentation") {
                           "rate_limit",
                           "compress",
                           "acme.dns",
-                          "notify",
+                          "webhook",
+                          "exec",
+                          "events",
+                          "max_reminders",
+                          "password_file",
+                          "secret_file",
                           "health",
                           "outlier",
                           "http2_streams"}) {
