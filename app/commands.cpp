@@ -13,6 +13,7 @@
 #include "admin/client.hpp"
 #include "app/application.hpp"
 #include "app/certificate_list.hpp"
+#include "app/import_command.hpp"
 #include "app/quick_configuration.hpp"
 #include "config/describe.hpp"
 #include "config/load.hpp"
@@ -30,6 +31,8 @@ struct Options {
   std::optional<std::string> config;
   std::string admin;
   bool json = false;
+  std::string import_from;
+  bool dry_run = false;
   QuickOptions quick;
 };
 
@@ -211,6 +214,19 @@ int list_certificates(const Options& options) {
   return print_certificates(options, admin::certificates_json(*stored) + "\n");
 }
 
+int import_from(const Options& options) {
+  const Loaded loaded = load_file(options);
+  if (!loaded.snapshot) return loaded.status;
+  const auto report = import_certificates(options.import_from, *loaded.snapshot, options.dry_run);
+  if (!report) {
+    const bool usage = report.error().kind == base::ErrorKind::invalid;
+    return fail(usage ? exit_usage : exit_failed, report.error().context);
+  }
+  const int said = say(options.json ? import_json(*report, options.dry_run) + "\n"
+                                    : import_text(*report, options.dry_run));
+  return said == exit_well && !report->problems.empty() ? int{exit_failed} : said;
+}
+
 int version(const Options& options) {
   const std::string boost = fmt::format("{}.{}.{}", BOOST_VERSION / 100000,
                                         BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100);
@@ -240,6 +256,7 @@ class Grammar {
     certs->require_subcommand(1);
     asks(add(*certs, "list", "List certificates, from the running gatehouse or from storage",
              list_certificates));
+    declare_import(*certs);
     asks(add(app_, "status", "Workers, connections and requests of the running gatehouse", status));
     asks(add(app_, "reload", "Make the running gatehouse read its configuration again", reload));
     asks(add(app_, "stop", "Drain and stop the running gatehouse", stop));
@@ -270,6 +287,17 @@ class Grammar {
     command->add_option("--admin", options_.admin,
                         "Address of the admin interface; else the configuration's "
                         "(a TCP one takes its token from $GATEHOUSE_ADMIN_TOKEN)");
+  }
+  void declare_import(CLI::App& certs) {
+    CLI::App* const command =
+        add(certs, "import", "Take over what another client has obtained; orders nothing",
+            import_from);
+    command
+        ->add_option("FROM", options_.import_from,
+                     "certbot:/etc/letsencrypt, caddy:DIR, traefik:acme.json or lego:DIR")
+        ->required();
+    command->add_flag("--dry-run", options_.dry_run, "Only say what would be done");
+    with_json(with_config(command));
   }
   void declare_proxy() {
     CLI::App* const command =
