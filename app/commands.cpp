@@ -15,6 +15,7 @@
 #include "app/certificate_commands.hpp"
 #include "app/console.hpp"
 #include "app/doctor.hpp"
+#include "app/import_command.hpp"
 #include "app/notify_command.hpp"
 #include "app/quick_configuration.hpp"
 #include "config/describe.hpp"
@@ -101,6 +102,19 @@ int notify_test(const Options& options) {
   return all ? said : exit_failed;
 }
 
+int import_from(const Options& options) {
+  const Loaded loaded = load_file(options);
+  if (!loaded.snapshot) return loaded.status;
+  const auto report = import_certificates(options.import_from, *loaded.snapshot, options.dry_run);
+  if (!report) {
+    const bool usage = report.error().kind == base::ErrorKind::invalid;
+    return fail(usage ? exit_usage : exit_failed, report.error().context);
+  }
+  const int said = say(options.json ? import_json(*report, options.dry_run) + "\n"
+                                    : import_text(*report, options.dry_run));
+  return said == exit_well && !report->problems.empty() ? int{exit_failed} : said;
+}
+
 int version(const Options& options) {
   const std::string boost = fmt::format("{}.{}.{}", BOOST_VERSION / 100000,
                                         BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100);
@@ -129,6 +143,7 @@ class Grammar {
     CLI::App* const certs = app_.add_subcommand("certs", "Certificates");
     certs->require_subcommand(1);
     declare_certificates(*certs);
+    declare_import(*certs);
     declare_doctor();
     CLI::App* const notify = app_.add_subcommand("notify", "Notifications");
     notify->require_subcommand(1);
@@ -208,6 +223,17 @@ class Grammar {
     doctor->add_option("--http-port", options_.http_port, "Seen from outside, default 80");
     doctor->add_option("--https-port", options_.https_port, "Seen from outside, default 443");
     asks(doctor);
+  }
+  void declare_import(CLI::App& certs) {
+    CLI::App* const command =
+        add(certs, "import", "Take over what another client has obtained; orders nothing",
+            import_from);
+    command
+        ->add_option("FROM", options_.import_from,
+                     "certbot:/etc/letsencrypt, caddy:DIR, traefik:acme.json or lego:DIR")
+        ->required();
+    command->add_flag("--dry-run", options_.dry_run, "Only say what would be done");
+    with_json(with_config(command));
   }
   void declare_proxy() {
     CLI::App* const command =

@@ -27,6 +27,8 @@ struct Options {
   std::string reason = "unspecified";
   std::string authority;
   bool force = false;
+  std::string import_from;
+  bool dry_run = false;
   std::string address;
   uint16_t http_port = 80;
   uint16_t https_port = 443;
