@@ -1,7 +1,8 @@
 // The account at one CA: its key is stored before it is used, and it is registered once.
 //
 // Does not place orders (issuer). One for each CA and e-mail address, kept in
-// `issuers/<ca>/accounts/<id>/{account.json,key.pem}`. Control thread.
+// `issuers/<ca>/accounts/<id>/{account.json,key.pem}`; `next.pem` beside them is the key of a
+// change that the CA has not confirmed. Control thread.
 #pragma once
 
 #include <string>
@@ -15,6 +16,12 @@
 
 namespace gatehouse::acme {
 
+/// The folder in storage of a CA's account for an e-mail address, which may be empty.
+std::string account_folder(const std::string& authority, const std::string& email);
+/// The text of its account.json.
+std::string account_record(const Account& account, const std::string& directory,
+                           const std::string& email, WallTime registered);
+
 class AccountKeeper {
  public:
   /// The references outlive the keeper. An empty e-mail is an account without contact.
@@ -23,6 +30,11 @@ class AccountKeeper {
   /// From memory, else storage, else by registration; callers at the same time share one.
   boost::asio::awaitable<Outcome<AccountPtr>> ensure(const Errand& errand);
 
+  /// A new P-256 key for the account (RFC 8555 section 7.3.5). Both keys are kept until the CA has
+  /// confirmed: after a crash, or without an answer, the next ensure() asks it which one it knows.
+  /// Nobody else may be using the account meanwhile.
+  boost::asio::awaitable<Outcome<void>> roll_over(const Errand& errand);
+
   /// The CA no longer knows the account of that URL: the next ensure() registers its key anew.
   void forget(const std::string& url);
 
@@ -30,6 +42,9 @@ class AccountKeeper {
   boost::asio::awaitable<Outcome<AccountPtr>> open(Errand errand);
   boost::asio::awaitable<Outcome<tls::PrivateKey>> stored_key(const Errand& errand);
   boost::asio::awaitable<Outcome<tls::PrivateKey>> make_key(const Errand& errand);
+  boost::asio::awaitable<Outcome<AccountPtr>> settle_change(const Errand& errand);
+  boost::asio::awaitable<void> confirm(AccountPtr account);
+  boost::asio::awaitable<void> discard_next();
   boost::asio::awaitable<AccountPtr> stored_account(tls::PrivateKey key);
   boost::asio::awaitable<void> store(AccountPtr account);
 

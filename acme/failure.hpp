@@ -27,6 +27,9 @@ struct Failure {
   int status = 0;  // the HTTP status of the CA's refusal; 0: it gave none
 };
 
+/// The CA answered, and its answer means that it did not do what was asked.
+bool means_refused(const Failure& failure);
+
 template <class T>
 using Outcome = boost::system::result<T, Failure>;
 

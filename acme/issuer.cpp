@@ -44,6 +44,7 @@ struct Job {
   bool resumed = false;    // the order in `entry` is from before
   bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
   Loss loss = Loss::none;
+  std::string challenge;  // the type that proved the names, in this life
 };
 
 Failure internal_failure(const Errand& errand, std::string_view what) {
@@ -70,25 +71,20 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
   return a == b;
 }
 
-/// The CA answered, and its answer means that no order was made.
-bool means_refused(const Failure& failure) {
-  return failure.status >= 400 && failure.status < 500 && failure.kind != FailureClass::transport;
-}
-
 }  // namespace
 
 struct Issuer::State {
-  State(base::Fetcher& fetcher, Storage& storage, Http01& solver, const base::Clock& c,
+  State(base::Fetcher& fetcher, Storage& storage, Solvers ways, const base::Clock& c,
         config::CertificateAuthority authority, const config::Acme& acme)
       : clock(c),
-        http01(solver),
+        solvers(ways),
         settings(acme),
         client(fetcher, storage, c, std::move(authority)),
         accounts(client, storage, c, acme.email),
         journal(storage) {}
 
   const base::Clock& clock;
-  Http01& http01;
+  Solvers solvers;
   const config::Acme& settings;
   Client client;
   AccountKeeper accounts;
@@ -100,7 +96,7 @@ struct Issuer::State {
 
   Errand errand_for(const std::vector<std::string>& names, std::chrono::seconds time_max) const;
 
-  awaitable<Outcome<tls::CertificatePtr>> obtain(Job& job);
+  awaitable<Outcome<Issued>> obtain(Job& job);
   awaitable<Outcome<void>> recall(Job& job);
   awaitable<void> recover(Job& job);
   awaitable<Outcome<tls::CertificatePtr>> attempt(Job& job);
@@ -134,9 +130,9 @@ struct Taken {
 
 // ---------------------------------------------------------------- outside
 
-Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Http01& http01, const base::Clock& clock,
+Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Solvers solvers, const base::Clock& clock,
                config::CertificateAuthority authority, const config::Acme& settings)
-    : state_(std::make_shared<State>(fetcher, storage, http01, clock, std::move(authority),
+    : state_(std::make_shared<State>(fetcher, storage, solvers, clock, std::move(authority),
                                      settings)) {}
 
 Issuer::~Issuer() = default;
@@ -149,12 +145,11 @@ awaitable<void> Issuer::forget(std::string id) {
   co_await state_->journal.drop(id);
 }
 
-awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
-                                                       std::vector<std::string> names) {
+awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   const auto state = state_;
   Job job;
-  job.id = std::move(id);
-  job.names = normalized(names);
+  job.id = std::move(wanted.id);
+  job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
   job.profile = state->client.authority().profile;
   if (job.names.empty() || job.names.size() > names_max) {
@@ -179,7 +174,7 @@ Errand Issuer::State::errand_for(const std::vector<std::string>& names,
   return errand;
 }
 
-awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
+awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
   co_await client.transport().prefetch_nonce();  // on its way while storage is read
   const auto recalled = co_await recall(job);
   if (!recalled) co_return recalled.error();
@@ -190,8 +185,14 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
     job.account = std::move(*account);
     job.loss = Loss::none;
     auto outcome = co_await attempt(job);
-    const bool again = !outcome && job.loss != Loss::none && !met.contains(job.loss);
-    if (!again || starts >= fresh_starts_max) co_return outcome;
+    if (outcome) {
+      Issued issued;
+      issued.certificate = std::move(*outcome);
+      issued.challenge = std::move(job.challenge);
+      co_return issued;
+    }
+    const bool again = job.loss != Loss::none && !met.contains(job.loss);
+    if (!again || starts >= fresh_starts_max) co_return outcome.error();
     met.insert(job.loss);
     base::log::debug("{}: beginning again: {}", job.errand.attempt.names, outcome.error().sentence);
     co_await recover(job);
@@ -243,7 +244,7 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
   if (!order) co_return order.error();
   const Taken taken(orders_taken, job.entry->order);
   if (order->status == OrderStatus::pending) {
-    Validation validation(client, http01, clock, settings.challenges, job.account, job.errand);
+    Validation validation(client, solvers, clock, settings.challenges, job.account, job.errand);
     const auto validated = co_await validation.run(order->authorizations);
     if (!validated) {
       // Its order is spent: the next attempt needs a new one.
@@ -252,6 +253,7 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
       if (validated.error().type == "accountDoesNotExist") job.loss = Loss::account;
       co_return validated.error();
     }
+    job.challenge = validation.proven_by();
     order->status = OrderStatus::ready;
   }
   if (order->status != OrderStatus::valid) {
@@ -321,7 +323,10 @@ awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
 }
 
 awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
-  auto reply = co_await client.new_order(job.account, job.names, job.profile, job.errand);
+  OrderRequest request;
+  request.names = job.names;
+  request.profile = job.profile;
+  auto reply = co_await client.new_order(job.account, std::move(request), job.errand);
   if (!reply) {
     const Failure& failure = reply.error();
     if (failure.type == "accountDoesNotExist") job.loss = Loss::account;

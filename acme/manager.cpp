@@ -40,13 +40,13 @@ bool same(const config::Acme& a, const config::Acme& b) {
 
 }  // namespace
 
-Manager::State::State(asio::io_context& c, base::Fetcher& f, Storage& s, Http01& h,
+Manager::State::State(asio::io_context& c, base::Fetcher& f, Storage& s, Solvers h,
                       const base::Clock& k, base::MetricShard& m, ManagerHooks given,
                       MakeAuthority make)
     : control(c),
       fetcher(f),
       storage(s),
-      http01(h),
+      solvers(h),
       clock(k),
       metrics(m),
       hooks(std::move(given)),
@@ -169,7 +169,7 @@ void Manager::State::set_desks(const config::SnapshotPtr& next) {
     }
     Authority authority = make_authority
                               ? make_authority(settings, next)
-                              : acme_authority(fetcher, storage, http01, clock, settings, next);
+                              : acme_authority(fetcher, storage, solvers, clock, settings, next);
     desks.push_back(make_desk(std::move(authority), settings, next->acme));
   }
   for (auto& desk : before)
@@ -402,9 +402,9 @@ void Manager::State::stop() {
 }
 
 Manager::Manager(asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
-                 Http01& http01, const base::Clock& clock, base::MetricShard& metrics,
+                 Solvers solvers, const base::Clock& clock, base::MetricShard& metrics,
                  ManagerHooks hooks, MakeAuthority make_authority)
-    : state_(std::make_shared<State>(control, fetcher, storage, http01, clock, metrics,
+    : state_(std::make_shared<State>(control, fetcher, storage, solvers, clock, metrics,
                                      std::move(hooks), std::move(make_authority))) {}
 
 Manager::~Manager() {

@@ -14,7 +14,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "acme/authority.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/solver/solvers.hpp"
 #include "acme/storage/storage.hpp"
 #include "base/clock.hpp"
 #include "base/fetch.hpp"
@@ -53,7 +53,7 @@ class Manager {
  public:
   /// References outlive the manager and the handlers of `control`. `make_authority` empty: ACME.
   Manager(boost::asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
-          Http01& http01, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks,
+          Solvers solvers, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks,
           MakeAuthority make_authority = {});
   ~Manager();
   Manager(const Manager&) = delete;

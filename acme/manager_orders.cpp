@@ -253,19 +253,18 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk) {
   entry.ordering = desk;
   entry.slow = false;
   Order order;
-  order.id = entry.id;
-  order.names = {entry.name};
+  order.wanted.id = entry.id;
+  order.wanted.names = {entry.name};
   order.urgency = Urgency::fresh;
   if (!entry.waiters.empty() || entry.wished != base::Monotonic::time_point{})
     order.urgency = Urgency::visited;
   if (entry.certificate) order.urgency = Urgency::expiring;
-  order.done = [weak = weak_from_this(), name = entry.name,
-                desk](Outcome<tls::CertificatePtr> outcome) {
+  order.done = [weak = weak_from_this(), name = entry.name, desk](Outcome<Issued> outcome) {
     if (const auto self = weak.lock()) self->ordered(name, desk, std::move(outcome));
   };
   const std::string name = entry.name;
   if (!entry.journalled) {
-    desk->budget.ordered(order.names, clock.wall());
+    desk->budget.ordered(order.wanted.names, clock.wall());
     desk->budget_changed = true;
     note_change();
   }
@@ -279,7 +278,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk) {
 }
 
 void Manager::State::ordered(const std::string& name, const DeskPtr& desk,
-                             Outcome<tls::CertificatePtr> outcome) {
+                             Outcome<Issued> outcome) {
   const uint64_t placed = desk->orders->authority().orders_placed();
   if (placed > desk->orders_counted)
     metrics.add(base::Metric::certificate_orders,
@@ -294,15 +293,16 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk,
       CertificateNote note;
       note.name = name;
       note.authority = desk->settings.name;
-      asio::co_spawn(control,
-                     write(shared_from_this(), name, *outcome, note, desk, desk == internal_desk),
-                     asio::detached);
+      asio::co_spawn(
+          control,
+          write(shared_from_this(), name, outcome->certificate, note, desk, desk == internal_desk),
+          asio::detached);
     }
     give_fallback(*entry);
     return erase(name);
   }
   if (outcome)
-    obtained(*entry, desk, *outcome);
+    obtained(*entry, desk, outcome->certificate);
   else
     failed(*entry, desk, outcome.error());
 }

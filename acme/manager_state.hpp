@@ -101,7 +101,7 @@ inline Lifetime lifetime_of(const tls::Certificate& certificate) {
 std::string spoken_time(base::WallClock::time_point when, base::WallClock::time_point now);
 
 struct Manager::State : std::enable_shared_from_this<Manager::State> {
-  State(boost::asio::io_context& c, base::Fetcher& f, Storage& s, Http01& h, const base::Clock& k,
+  State(boost::asio::io_context& c, base::Fetcher& f, Storage& s, Solvers h, const base::Clock& k,
         base::MetricShard& m, ManagerHooks given, MakeAuthority make);
   ~State();
 
@@ -153,7 +153,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void want(Entry& entry);
   DeskPtr pick_desk(const Entry& entry, base::WallClock::time_point& earliest, bool& any_open);
   void submit(Entry& entry, const DeskPtr& desk);
-  void ordered(const std::string& name, const DeskPtr& desk, Outcome<tls::CertificatePtr> outcome);
+  void ordered(const std::string& name, const DeskPtr& desk, Outcome<Issued> outcome);
   void obtained(Entry& entry, const DeskPtr& desk, tls::CertificatePtr certificate);
   void failed(Entry& entry, const DeskPtr& desk, Failure failure);
   void await_ca(Entry& entry);
@@ -186,7 +186,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   boost::asio::io_context& control;
   base::Fetcher& fetcher;
   Storage& storage;
-  Http01& http01;
+  Solvers solvers;
   const base::Clock& clock;
   base::MetricShard& metrics;
   ManagerHooks hooks;

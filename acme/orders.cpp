@@ -12,7 +12,6 @@ namespace gatehouse::acme {
 
 namespace asio = boost::asio;
 using base::Monotonic;
-using CertificateOutcome = Outcome<tls::CertificatePtr>;
 
 namespace {
 
@@ -28,12 +27,11 @@ Failure interrupted(const std::string& ca) {
 
 /// The authority's obtain, with every way out as an outcome. A cancelled wait is an answer that did
 /// not come; what follows it in the issuer must still run, so only the wait itself throws.
-asio::awaitable<CertificateOutcome> guarded(std::shared_ptr<Orders> orders, std::string id,
-                                            std::vector<std::string> names) {
+asio::awaitable<Outcome<Issued>> guarded(std::shared_ptr<Orders> orders, Wanted wanted) {
   co_await asio::this_coro::throw_if_cancelled(false);
   Failure failure;
   try {
-    auto outcome = co_await orders->authority().obtain(std::move(id), std::move(names));
+    auto outcome = co_await orders->authority().obtain(std::move(wanted));
     co_return outcome;
   } catch (const boost::system::system_error& error) {
     if (error.code() == asio::error::operation_aborted) {
@@ -79,9 +77,9 @@ Orders::Orders(asio::io_context& control, Agenda& agenda, const base::Clock& clo
 
 bool Orders::submit(Order order) {
   if (stopped_ || breaker_.open() || waiting_.size() >= waiting_max) return false;
-  ASSERT(!place_of_.contains(order.id) && !running_.contains(order.id));
+  ASSERT(!place_of_.contains(order.wanted.id) && !running_.contains(order.wanted.id));
   const std::pair place(order.urgency, ++last_place_);
-  place_of_.emplace(order.id, place);
+  place_of_.emplace(order.wanted.id, place);
   waiting_.emplace(place, std::move(order));
   start_next();
   return true;
@@ -122,8 +120,8 @@ void Orders::start_next() {
     auto entry = waiting_.extract(waiting_.begin());
     auto run = std::make_shared<Run>();
     run->order = std::move(entry.mapped());
-    place_of_.erase(run->order.id);
-    running_.emplace(run->order.id, run);
+    place_of_.erase(run->order.wanted.id);
+    running_.emplace(run->order.wanted.id, run);
     attempt(run);
   }
 }
@@ -133,17 +131,17 @@ void Orders::attempt(const RunPtr& run) {
   run->since = clock_.monotonic();
   run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
   asio::co_spawn(
-      control_, guarded(shared_from_this(), run->order.id, run->order.names),
+      control_, guarded(shared_from_this(), run->order.wanted),
       asio::bind_cancellation_slot(
           run->interrupt.slot(),
-          [self = shared_from_this(), run](std::exception_ptr thrown, CertificateOutcome outcome) {
+          [self = shared_from_this(), run](std::exception_ptr thrown, Outcome<Issued> outcome) {
             if (self->detached_) return;
             if (thrown) outcome = interrupted(self->authority_.name);
             self->attempted(run, std::move(outcome));
           }));
 }
 
-void Orders::attempted(const RunPtr& run, CertificateOutcome outcome) {
+void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   run->trying = false;
   agenda_.cancel(run->suspicion);
   if (outcome || (outcome.error().kind != FailureClass::transport &&
@@ -197,8 +195,8 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
   return false;
 }
 
-void Orders::finish(const RunPtr& run, CertificateOutcome outcome) {
-  running_.erase(run->order.id);
+void Orders::finish(const RunPtr& run, Outcome<Issued> outcome) {
+  running_.erase(run->order.wanted.id);
   auto done = std::move(run->order.done);
   if (done) done(std::move(outcome));
   if (!detached_) start_next();

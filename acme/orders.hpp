@@ -24,11 +24,10 @@ namespace gatehouse::acme {
 enum class Urgency : uint8_t { expiring, visited, fresh };
 
 struct Order {
-  std::string id;  // in storage
-  std::vector<std::string> names;
+  Wanted wanted;
   Urgency urgency = Urgency::fresh;
   /// Called once. A failure without a sentence: the breaker opened before it was this one's turn.
-  std::function<void(Outcome<tls::CertificatePtr>)> done;
+  std::function<void(Outcome<Issued>)> done;
 };
 
 class Orders : public std::enable_shared_from_this<Orders> {
@@ -79,9 +78,9 @@ class Orders : public std::enable_shared_from_this<Orders> {
 
   void start_next();
   void attempt(const RunPtr& run);
-  void attempted(const RunPtr& run, Outcome<tls::CertificatePtr> outcome);
+  void attempted(const RunPtr& run, Outcome<Issued> outcome);
   bool try_again(const RunPtr& run, const Failure& failure);
-  void finish(const RunPtr& run, Outcome<tls::CertificatePtr> outcome);
+  void finish(const RunPtr& run, Outcome<Issued> outcome);
   void suspect(const RunPtr& run);
   void trip(const std::string& reason, std::optional<base::Monotonic::time_point> until);
   void became_open(const std::string& reason);

@@ -32,8 +32,7 @@ struct ScriptedCa {
     root = *tls::InternalAuthority::create("Scripted CA");
   }
 
-  static asio::awaitable<Outcome<tls::CertificatePtr>> obtain(ScriptedCa* ca,
-                                                              std::vector<std::string> names) {
+  static asio::awaitable<Outcome<Issued>> obtain(ScriptedCa* ca, std::vector<std::string> names) {
     ca->orders.push_back(names.front());
     ++ca->running;
     ca->running_max = std::max(ca->running_max, ca->running);
@@ -60,7 +59,10 @@ struct ScriptedCa {
     draft.not_after = ca->time.wall() + ca->lifetime;
     auto made = tls::build_with_key(draft, ca->root.get());
     REQUIRE(made);
-    co_return *made;
+    Issued issued;
+    issued.certificate = *made;
+    issued.challenge = "http-01";
+    co_return issued;
   }
   static asio::awaitable<void> forget(ScriptedCa* ca, std::string id) {
     ca->forgotten.push_back(id);
@@ -84,9 +86,7 @@ struct ScriptedCa {
     Authority made;
     made.name = settings.name;
     made.directory = settings.directory;
-    made.obtain = [this](std::string, std::vector<std::string> names) {
-      return obtain(this, std::move(names));
-    };
+    made.obtain = [this](Wanted wanted) { return obtain(this, std::move(wanted.names)); };
     made.forget = [this](std::string id) { return forget(this, std::move(id)); };
     made.probe = [this] { return probe(this); };
     made.orders_placed = [this] { return static_cast<uint64_t>(orders.size()); };
@@ -128,6 +128,7 @@ struct World {
   World()
       : fetcher(control),
         http01(control, [](ChallengeTablePtr, std::function<void()> done) { done(); }),
+        tls_alpn01(control, [](AlpnTablePtr, std::function<void()> done) { done(); }),
         ca(control, clock) {
     snapshot.server.https.resize(1);
     config::CertificateAuthority authority;
@@ -153,7 +154,8 @@ struct World {
     };
     hooks.withdraw = [this](const std::string& name) { served.erase(name); };
     manager = std::make_unique<Manager>(
-        control, fetcher, *storage, http01, clock, metrics.control(), std::move(hooks),
+        control, fetcher, *storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
+        std::move(hooks),
         [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
           return ca.authority(settings);
         });
@@ -225,6 +227,7 @@ struct World {
   test::MemoryStorage memory;
   Storage* storage = &memory;
   Http01 http01;
+  TlsAlpn01 tls_alpn01;
   ScriptedCa ca;
   config::Snapshot snapshot;
   std::map<std::string, tls::CertificatePtr> served;
@@ -967,8 +970,8 @@ TEST_CASE("Two CAs: the second takes what the first cannot") {
   ManagerHooks hooks;
   hooks.serve = [&](const std::string& name, tls::CertificatePtr one) { world.served[name] = one; };
   world.manager = std::make_unique<Manager>(
-      world.control, world.fetcher, world.memory, world.http01, world.clock,
-      world.metrics.control(), hooks,
+      world.control, world.fetcher, world.memory, Solvers{world.http01, world.tls_alpn01},
+      world.clock, world.metrics.control(), hooks,
       [&](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
         return (settings.name == "second-ca" ? second : world.ca).authority(settings);
       });
