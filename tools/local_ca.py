@@ -90,12 +90,12 @@ class LocalCa:
     of them is given one by chance). `binding_keys`: key id → base64url MAC key, and every account
     must be bound. `alternate_chains`: roots beside the first. `bad_nonces`: how many of a hundred
     good nonces are refused. `retry_after`: seconds that "2.10" names with a pending authorization
-    or order.
+    or order. `names`: what it is called beside 127.0.0.1 and localhost.
     """
 
     def __init__(self, folder, challenge_port, lifetime_seconds=None, environment=None, *,
                  version="2.4", tls_port=None, profiles=None, binding_keys=None,
-                 alternate_chains=0, bad_nonces=0, retry_after=0):
+                 alternate_chains=0, bad_nonces=0, retry_after=0, names=()):
         if version not in VERSIONS:
             raise ValueError(f"Pebble {version}: choose one of {', '.join(VERSIONS)}")
         if version != "2.10" and profiles:
@@ -110,7 +110,7 @@ class LocalCa:
             "PEBBLE_WFE_NONCEREJECT": str(bad_nonces),
             "PEBBLE_ALTERNATE_ROOTS": str(alternate_chains), **(environment or {})}
         self.version, self.profiles, self.binding_keys = version, profiles, binding_keys
-        self.retry_after = retry_after
+        self.retry_after, self.names = retry_after, names
         self.port, self.management_port = free_port(), free_port()
         self.tls_port = tls_port or free_port()
         self.dns_port = free_port(socket.SOCK_DGRAM)
@@ -123,7 +123,7 @@ class LocalCa:
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority = Authority("Local CA's HTTPS root")
-        chain, key = self.authority.issue(["127.0.0.1", "localhost"])
+        chain, key = self.authority.issue(["127.0.0.1", "localhost", *self.names])
         for name, text in (("https.pem", chain), ("https-key.pem", key),
                            ("ca-root.pem", self.authority.root_pem())):
             (self.folder / name).write_text(text)

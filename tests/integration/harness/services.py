@@ -1,6 +1,7 @@
-"""Small services around the program: the `ask` endpoint."""
+"""Small services around the program: the `ask` endpoint, and a proxy on its way out."""
 
 import http.server
+import socket
 import socketserver
 import threading
 import time
@@ -53,3 +54,46 @@ class Ask:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+class Tunnel:
+    """An HTTP proxy that answers CONNECT alone: `ports` says which loopback port stands for
+    "host:port"; anything else is refused."""
+
+    def __init__(self, ports):
+        self.asked = []
+        tunnel = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_CONNECT(self):
+                tunnel.asked.append(self.path)
+                if self.path not in ports:
+                    self.send_error(403)
+                    return
+                with socket.create_connection(("127.0.0.1", ports[self.path])) as inner:
+                    self.send_response_only(200)
+                    self.end_headers()
+                    back = threading.Thread(target=pump, args=(inner, self.connection))
+                    back.start()
+                    pump(self.connection, inner)
+                    back.join()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def pump(source, sink):
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
