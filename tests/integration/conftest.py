@@ -212,8 +212,8 @@ def http2_world(site_files, authority, tmp_path_factory):
 
 @pytest.fixture
 def ca(tmp_path, config):
-    """A running ACME CA that validates at the configuration's plain listener."""
-    running = LocalCa(tmp_path / "ca", config.http).start()
+    """A running ACME CA that validates at the configuration's listeners."""
+    running = LocalCa(tmp_path / "ca", config.http, tls_port=config.https).start()
     yield running
     running.stop()
 

@@ -50,14 +50,17 @@ def active(program):
 # --- bad nonces
 
 @pytest.mark.parametrize("percent, count", [(30, MANY), (50, MANY if LONG else MANY // 5)])
-def test_bad_nonces_cost_no_certificate(gatehouse, config, cas, origin, figure, percent, count):
-    ca = cas(config.http, bad_nonces=percent)
+@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
+def test_bad_nonces_cost_no_certificate(gatehouse, config, cas, origin, figure, challenge, percent,
+                                        count):
+    ca = cas(config.http, bad_nonces=percent, tls_port=config.https)
     names = [f"www.nonce-{i}.test" for i in range(count)]
     begun = time.monotonic()
-    program = gatehouse(config.acme(ca.directory, ca.trust, sites(names, origin)))
+    program = gatehouse(config.acme(ca.directory, ca.trust, sites(names, origin),
+                                    f'challenges = ["{challenge}"]'))
     # At a half, one request in a thousand meets ten bad ones in a row: its order goes on later.
     until(lambda: len(active(program)) == count, f"{count} certificates", 60 if LONG else 40)
-    figure(f"{percent} % bad nonces: certificates", f"{count} of {count}, "
+    figure(f"{percent} % bad nonces: certificates by {challenge}", f"{count} of {count}, "
            f"{time.monotonic() - begun:.1f} s, {ca.orders()} orders, "
            f"{program.metric('certificate_failures'):.0f} failures")
     assert ca.orders() == count

@@ -31,8 +31,9 @@ def newer(tmp_path, config):
 @pytest.fixture
 def site(gatehouse, config, newer, origin):
     """A program with its first certificate, which has asked when to renew it."""
-    program = gatehouse(config.acme(newer.directory, newer.ca.trust,
-                                    f'[[site]]\nhosts = ["{NAME}"]\nupstream = "{origin.address}"\n'))
+    program = gatehouse(config.acme(
+        newer.directory, newer.ca.trust,
+        f'[[site]]\nhosts = ["{NAME}"]\nupstream = "{origin.address}"\n'))
     program.https, program.root = config.https, newer.ca.root()
     program.first = until(lambda: trusted(config.https, NAME, program.root), "the certificate")
     newer.wait_request(LOOK)
@@ -68,6 +69,21 @@ def renew_at(program):
 def renewed(program):
     return trusted(program.https, NAME, program.root) and (
         served(program).serial_number != program.first.certificate.serial_number)
+
+
+def answer_always(faults, text):
+    faults.plan("pass", LOOK, times=None,
+                edit=lambda status, fields, _: (200, fields, text.encode()))
+
+
+def within_a_while(condition, seconds=0.4):
+    """Whether it came true: what must not happen has had its time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_a_window_that_is_past_renews_at_once_and_names_what_it_replaces(newer, site, figure):
@@ -117,23 +133,17 @@ def test_an_answer_without_sense_is_no_answer(newer, site, text):
     if window:
         text = json.dumps({"suggestedWindow": dict(zip(("start", "end"), window))})
     before = renew_at(site)
-    newer.plan("pass", LOOK, times=None, edit=lambda status, fields, _: (200, fields, text.encode()))
+    answer_always(newer, text)
     newer.release()
-    # Whatever is done about the first answer is done before a visit to another CA's endpoint ends.
-    newer.ca.log_text()
-    seen = len(newer.requests)
-    time.sleep(0.3)
-    assert renew_at(site) == before
-    assert newer.ca.orders() == 1 and len(newer.requests) - seen <= 1
+    assert not within_a_while(lambda: renew_at(site) != before or newer.ca.orders() > 1)
     assert row(site)["state"] == "active" and not row(site)["last_error"]
 
 
 def test_a_ca_that_fails_to_answer_changes_nothing(newer, site):
     before = renew_at(site)
     newer.fault("500", LOOK)
-    time.sleep(0.3)
-    assert renew_at(site) == before and row(site)["state"] == "active"
-    assert newer.ca.orders() == 1
+    assert not within_a_while(lambda: renew_at(site) != before or newer.ca.orders() > 1)
+    assert row(site)["state"] == "active"
     assert visit(site.https, NAME, site.root).seconds < within(0.1)
 
 
@@ -154,9 +164,9 @@ def test_a_ca_that_has_forgotten_the_certificate_gives_another_all_the_same(newe
     newer.ca.restart()
     site.root = newer.ca.root()
     start, end = (rfc3339(moment) for moment in moments(-2, -1))
-    window = json.dumps({"suggestedWindow": {"start": start, "end": end}}).encode()
-    newer.plan("pass", LOOK, edit=lambda status, fields, _: (200, fields, window))
-    newer.fault("pass")
+    window = json.dumps({"suggestedWindow": {"start": start, "end": end}})
+    newer.plan("pass", LOOK, edit=lambda status, fields, _: (200, fields, window.encode()))
+    newer.release()
     until(lambda: renewed(site), "a certificate of the new root")
     orders = newer.orders(NAME)
     assert any("replaces" in order for order in orders[1:]) and "replaces" not in orders[-1]
@@ -165,13 +175,11 @@ def test_a_ca_that_has_forgotten_the_certificate_gives_another_all_the_same(newe
 
 def test_a_window_that_is_always_past_makes_no_storm_of_orders(newer, site, figure):
     start, end = (rfc3339(moment) for moment in moments(-2, -1))
-    window = json.dumps({"suggestedWindow": {"start": start, "end": end}}).encode()
-    newer.plan("pass", LOOK, times=None, edit=lambda status, fields, _: (200, fields, window))
+    answer_always(newer, json.dumps({"suggestedWindow": {"start": start, "end": end}}))
     newer.release()
     until(lambda: renewed(site), "the renewed certificate")
-    begun, seconds = time.monotonic(), 20 if LONG else 4
-    until(lambda: time.monotonic() - begun > seconds or newer.ca.orders() > 3,
-          "time for a storm", seconds + 5)
+    seconds = 20 if LONG else 4
+    within_a_while(lambda: newer.ca.orders() > 5, seconds)
     figure(f"a window that is always past: orders in {seconds} s", f"{newer.ca.orders()}")
     assert newer.ca.orders() <= 2
 
