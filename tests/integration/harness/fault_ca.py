@@ -33,7 +33,7 @@ class Fault:
     pass            the CA's answer, after `edit(status, fields, body)` if there is one
     500, 503, 429   a problem document of `kind` and `detail`, with Retry-After if that is given;
                     any other status by `problem` with `status`
-    hang            nothing, until release()
+    hang            nothing, until release(): then what holds by that time
     hold            the CA's answer, but only after release()
     refuse          an end of the connection; the CA sees nothing
     lose            the same, after the CA did what was asked
@@ -150,7 +150,7 @@ class FaultProxy:
             if self.drop:
                 handler.close_connection = True
                 return
-            fault = self.standing if self.standing.only in handler.path else Fault("pass")
+            fault = self.fault_for(handler)
         self.act(fault, handler, body)
         if fault.mode == "pass" and handler.path.startswith("/order-plz"):
             self.ordered += [(name, time.monotonic()) for name in identifiers(signed.payload)]
