@@ -49,6 +49,17 @@ def test_a_fault_gives_the_fallback_and_heals(faulty, faults, origin, mode, figu
            f"{time.monotonic() - begun:.1f} s (20 s)")
 
 
+def test_a_ca_that_hangs_at_new_orders_alone_keeps_nobody_waiting_twice(faulty, faults, ca):
+    faults.fault("hang", "/order-plz")
+    first = visit(faulty.https, "new.faults.test")
+    assert first.self_signed and first.seconds <= within(12.5)
+    times = [visit(faulty.https, "new.faults.test").seconds for _ in range(3)]
+    assert sorted(times)[1] < within(0.02), times
+    faults.fault("pass")
+    until(lambda: is_trusted(faulty, "new.faults.test"), "the certificate, when it is let go")
+    assert ca.orders() == 2
+
+
 def test_names_with_certificates_are_served_whatever_the_ca_does(faulty, faults):
     faults.fault("hang")
     seen = visit(faulty.https, "warm.faults.test", faulty.root)

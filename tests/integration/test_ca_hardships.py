@@ -152,8 +152,10 @@ def test_a_renewal_brings_the_new_chain_when_the_ca_has_a_new_root(gatehouse, co
                    "a certificate of the new root", lifetime)
     assert second.certificate.serial_number != first.certificate.serial_number
     assert trusted(config.https, "www.rooted.test", old) is None
-    stored = (program.folder / "storage/certs").rglob("current/fullchain.pem")
-    assert any(unwrapped(intermediate) in unwrapped(p.read_text()) for p in stored)
+    # Served first, then stored.
+    until(lambda: any(unwrapped(intermediate) in unwrapped(p.read_text()) for p in
+                      (program.folder / "storage/certs").rglob("current/fullchain.pem")),
+          "the new chain in the storage")
     assert program.metric("certificate_failures") == 0
 
 
