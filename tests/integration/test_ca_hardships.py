@@ -195,6 +195,8 @@ def test_a_wrong_address_costs_few_failures_and_is_told_clearly(on_demand, fault
     row = until(lambda: told(on_demand, name), "the failure's sentence")
     for word in (name, "local", "http-01", "80"):
         assert word in row["last_error"], row
+    until(lambda: any(name in path.read_text() for path in
+                      (on_demand.folder / "storage/setbacks").glob("*.json")), "its record")
     # However often it is asked for, and however often the program starts anew.
     for _ in range(6):
         on_demand.kill()
