@@ -192,9 +192,10 @@ def test_an_expiring_certificate_goes_before_new_ones(gatehouse, config, cas, or
     until(lambda: len(faults.orders()) > 30, "orders that hang")
     until(lambda: row(program, old)["state"] == "ordering", "the renewal", lifetime)
     begun = len(faults.orders())
+    assert begun < len(new)
     faults.fault("pass")
-    until(lambda: len(faults.orders()) > begun, "further orders")
-    following = faults.orders()[begun:begun + 8]
-    assert any(old in [i["value"] for i in order["identifiers"]] for order in following)
+    until(lambda: len(faults.orders(old)) == 2, "the renewal's order")
+    place = max(i for i, order in enumerate(faults.orders()) if order in faults.orders(old))
+    assert place < begun + 8, f"{place - begun} new ones went first"
     until(lambda: visit(config.https, old, faults.ca.root()).certificate.serial_number
           != first.certificate.serial_number, "the renewed certificate")
