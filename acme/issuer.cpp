@@ -497,7 +497,9 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::collect(Job& job, const O
                                         (certificate->not_after() - certificate->not_before()) / 2;
   if (got->problem.empty() && !stale) co_return certificate;
   if (job.resumed) job.loss = Loss::order;
-  co_await journal.drop(job.id);
+  // What is no certificate at all may be a page of something in between: it is asked for once more.
+  const bool ask_again = !certificate && !job.resumed;
+  if (!ask_again) co_await journal.drop(job.id);
   co_return nonsense_failure("a certificate that cannot be served: " + got->problem,
                              job.errand.attempt);
 }
