@@ -29,8 +29,8 @@ std::string rate_path(const std::string& ca) {
 
 bool same(const config::CertificateAuthority& a, const config::CertificateAuthority& b) {
   return a.name == b.name && a.directory == b.directory && a.trust == b.trust &&
-         a.profile == b.profile && a.staging == b.staging && a.eab_kid == b.eab_kid &&
-         a.eab_hmac_key == b.eab_hmac_key;
+         a.profile == b.profile && a.profile_required == b.profile_required &&
+         a.staging == b.staging && a.eab_kid == b.eab_kid && a.eab_hmac_key == b.eab_hmac_key;
 }
 
 bool same(const config::Acme& a, const config::Acme& b) {

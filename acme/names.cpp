@@ -96,7 +96,7 @@ bool plausible_name(std::string_view name) {
 Claims::Claims(const config::Snapshot& snapshot) {
   for (const auto& site : snapshot.sites) {
     const Claim claim = claim_of(site, snapshot);
-    for (const auto& host : site.hosts) add(host.text, claim);
+    for (const auto& host : site.hosts) add(std::string(host.name()), claim);
   }
 }
 
@@ -105,8 +105,8 @@ void Claims::add(const std::string& host, Claim claim) {
     if (any_ == Claim::none) any_ = claim;
     return;
   }
-  // Orders are for names; an address is served by the default certificate (CERTIFICATES section 3).
-  if (claim == Claim::automatic && is_address(host)) claim = Claim::off;
+  // An address is never asked for by name: a site that has it is what makes it worth a certificate.
+  if (claim == Claim::on_demand && is_address(host)) claim = Claim::off;
   if (!hosts_.emplace(host, claim).second) return;  // the first site wins, as in routing
   if (claim == Claim::automatic || claim == Claim::internal) standing_.emplace_back(host, claim);
 }
@@ -120,7 +120,7 @@ Claims::Found Claims::find(std::string_view name) const {
     if (const auto found = hosts_.find(wildcard); found != hosts_.end())
       return {found->second, found->second == Claim::on_demand ? text : wildcard};
   }
-  if (any_ == Claim::none) return {};
+  if (any_ == Claim::none || is_address(text)) return {};
   return {any_, text};
 }
 

@@ -251,7 +251,7 @@ void Certificates::State::apply_files() {
     const CertificatePtr certificate = files.find(own_pair(site));
     if (!certificate) continue;
     for (const auto& host : site.hosts)
-      if (host.text != "*") wanted[host.text] = certificate;
+      if (host.text != "*") wanted[std::string(host.name())] = certificate;
   }
   tls::CertificateTablePtr next = table;
   for (const auto& [name, certificate] : own)
@@ -292,7 +292,7 @@ CertificatePtr Certificates::State::default_certificate() {
   if (site == nullptr) return nullptr;
   if (!site->certificate.empty()) return files.find(own_pair(*site));
   for (const auto& host : site->hosts) {
-    const auto found = table->find(host.text);
+    const auto found = table->find(host.name());
     if (found.certificate != nullptr) return *found.certificate;
   }
   if (!site->fallback_certificate.empty()) return files.find(fallback_pair(*site));
@@ -305,7 +305,7 @@ CertificatePtr Certificates::State::stand_in(const config::Site& site) {
   if (default_stand_in) return default_stand_in;
   std::vector<std::string> names;
   for (const auto& host : site.hosts)
-    if (host.text != "*") names.push_back(host.text);
+    if (host.text != "*") names.emplace_back(host.name());
   if (names.empty()) names.push_back("localhost");
   auto made = tls::make_self_signed(names, stand_in_lifetime);
   if (made) {

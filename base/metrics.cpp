@@ -97,7 +97,7 @@ constexpr Row rows[] = {
     {Metric::http2_stalls, Type::counter, "http2_stalls_total", "",
      "HTTP/2 streams and connections ended because their peer took nothing."},
     {Metric::challenges_answered, Type::counter, "acme_challenges_answered_total", "",
-     "HTTP-01 challenge requests answered."},
+     "HTTP-01 requests and TLS-ALPN-01 handshakes answered."},
     {Metric::ondemand_asks, Type::counter, "ondemand_asks_total", "",
      "Questions sent to the on_demand.ask URL."},
     {Metric::ondemand_denied, Type::counter, "ondemand_denied_total", "",

@@ -108,32 +108,31 @@ void read_url(Reader& reader, std::string_view key, bool plain_http_allowed, std
   target = std::move(text);
 }
 
-void parse_challenges(Reader& reader, std::vector<std::string>& target) {
+void parse_challenges(Reader& reader, Draft& draft) {
   static constexpr std::string_view known[] = {"http-01", "tls-alpn-01", "dns-01",
                                                "dns-persist-01"};
   std::vector<std::string> result;
-  bool all_well = true;
   const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
     std::string problem;
     if (std::find(std::begin(known), std::end(known), text) == std::end(known)) {
       problem = in_quotes(text) + " is no challenge" + did_you_mean(text, known);
     } else if (text.starts_with("dns-")) {
-      problem = text + " is not supported in this version: use http-01";
+      problem = text + " is not supported in this version: use http-01 or tls-alpn-01";
     } else if (std::find(result.begin(), result.end(), text) != result.end()) {
       problem = text + " is in the list twice";
     }
     if (problem.empty()) {
       result.push_back(text);
+      draft.challenges.push_back({text, mark, path});
     } else {
-      all_well = false;
       reader.findings().add(mark, path, std::move(problem));
     }
   };
   if (!reader.each_string("challenges", take)) return;
-  if (all_well && std::find(result.begin(), result.end(), "http-01") == result.end()) {
-    reader.refuse("challenges", "http-01 must be in the list: this version solves no other");
+  if (!reader.given("challenges")) {
+    reader.refuse("challenges", "is empty: name http-01, tls-alpn-01 or both");
   }
-  target = std::move(result);
+  draft.snapshot.acme.challenges = std::move(result);
 }
 
 void parse_acme(Reader& reader, Draft& draft) {
@@ -159,7 +158,7 @@ void parse_acme(Reader& reader, Draft& draft) {
                     "more than one authority is not supported in this version: keep the first");
     }
   }
-  parse_challenges(reader, acme.challenges);
+  parse_challenges(reader, draft);
   reader.choose<KeyType>("key_type", acme.key_type,
                          {{"p256", KeyType::p256},
                           {"p384", KeyType::p384},
@@ -221,6 +220,10 @@ void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
   }
   reader.read_file_path("trust", authority.trust);
   reader.read("profile", authority.profile);
+  if (reader.read("profile_required", authority.profile_required) && authority.profile_required &&
+      authority.profile.empty()) {
+    reader.refuse("profile_required", "requires a profile, but none is named: add profile = \"…\"");
+  }
   read_url(reader, "staging", false, authority.staging);
   parse_binding(reader, authority);
   reader.finish();

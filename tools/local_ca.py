@@ -1,7 +1,8 @@
 """An ACME CA on loopback: Debian's Pebble, with a DNS server for it and HTTPS of its own.
 
-For ./quickstart and the integration tests. Names resolve to 127.0.0.1 whatever they are, and
-HTTP-01 is asked for at `challenge_port`. Pebble forgets everything when it stops.
+For ./quickstart and the integration tests. Names resolve to 127.0.0.1 whatever they are. HTTP-01
+is asked for at `challenge_port`, TLS-ALPN-01 at `tls_port` (where nobody listens unless it is
+given). Pebble forgets everything when it stops.
 """
 
 import datetime
@@ -81,9 +82,11 @@ def key_pem(key):
 class LocalCa:
     """Pebble and its DNS server, running until stop()."""
 
-    def __init__(self, folder, challenge_port, lifetime_seconds=None, environment=None):
+    def __init__(self, folder, challenge_port, lifetime_seconds=None, environment=None,
+                 tls_port=None):
         self.folder = pathlib.Path(folder)
         self.challenge_port = challenge_port
+        self.tls_port = tls_port or free_port()
         self.lifetime_seconds = lifetime_seconds
         self.environment = environment or {}
         self.port, self.management_port = free_port(), free_port()
@@ -145,7 +148,7 @@ class LocalCa:
             "certificate": str(self.folder / "https.pem"),
             "privateKey": str(self.folder / "https-key.pem"),
             "httpPort": self.challenge_port,
-            "tlsPort": free_port(),
+            "tlsPort": self.tls_port,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": False,
             # Newer releases send Retry-After; nobody needs to wait for a CA on the same machine.

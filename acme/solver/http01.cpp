@@ -1,5 +1,7 @@
 #include "acme/solver/http01.hpp"
 
+#include <boost/asio/ip/address_v6.hpp>
+
 #include "base/log.hpp"
 
 namespace gatehouse::acme {
@@ -10,6 +12,17 @@ namespace {
 
 constexpr std::string_view path_prefix = "/.well-known/acme-challenge/";
 constexpr size_t token_bytes_max = 256;
+
+/// An IPv6 address may be written in several ways (RFC 5952).
+bool names(std::string_view host, const std::string& identifier) {
+  if (host == identifier) return true;
+  if (host.find(':') == host.npos || identifier.find(':') == identifier.npos) return false;
+  boost::system::error_code error;
+  const auto asked = asio::ip::make_address_v6(std::string(host), error);
+  if (error) return false;
+  const auto known = asio::ip::make_address_v6(identifier, error);
+  return !error && asked == known;
+}
 
 }  // namespace
 
@@ -24,7 +37,7 @@ const std::string* answer_challenge(const ChallengeTable& table, std::string_vie
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
   }
-  return found->second.identifier == host ? &found->second.key_authorization : nullptr;
+  return names(host, found->second.identifier) ? &found->second.key_authorization : nullptr;
 }
 
 Http01::Http01(asio::io_context& control, PublishChallenges publish)

@@ -70,7 +70,19 @@ TEST_CASE("anything but the exact path, token and host falls through to the site
 TEST_CASE("an IPv6 identifier is asked for in brackets") {
   const ChallengeTable table{{token, Challenge{"2001:db8::1", "body"}}};
   CHECK(answer_challenge(table, "[2001:db8::1]", path_of(token)) != nullptr);
-  CHECK(answer_challenge(table, "[2001:db8::2]", path_of(token)) == nullptr);
+  CHECK(answer_challenge(table, "[2001:db8:0:0::1]", path_of(token)) != nullptr);
+  CHECK(answer_challenge(table, "2001:db8::1", path_of(token)) != nullptr);
+  for (const char* other : {"[2001:db8::2]", "[::1]", "[2001:db8::1%eth0]", "[2001:db8::1::]",
+                            "[:]", "2001", "", "[]"}) {
+    CHECK(answer_challenge(table, other, path_of(token)) == nullptr);
+  }
+}
+
+TEST_CASE("an IPv4 identifier is asked for as it is") {
+  const ChallengeTable table{{token, Challenge{"192.0.2.1", "body"}}};
+  CHECK(answer_challenge(table, "192.0.2.1", path_of(token)) != nullptr);
+  CHECK(answer_challenge(table, "192.0.2.2", path_of(token)) == nullptr);
+  CHECK(answer_challenge(table, "[::ffff:192.0.2.1]", path_of(token)) == nullptr);
 }
 
 TEST_CASE("a challenge is presented only when every worker has switched") {

@@ -88,9 +88,8 @@ TEST_CASE("bad values of [acme] are refused") {
   CHECK(refused("ca = ['letsencript']").find("did you mean 'letsencrypt'?") != std::string::npos);
   CHECK(refused("challenges = ['dns-01']").find("dns-01 is not supported in this version") !=
         std::string::npos);
-  CHECK(refused("challenges = ['tls-alpn-01']").find("http-01 must be in the list") !=
+  CHECK(refused("challenges = []").find("is empty: name http-01, tls-alpn-01 or both") !=
         std::string::npos);
-  CHECK(refused("challenges = []").find("http-01 must be in the list") != std::string::npos);
   CHECK(refused("challenges = ['http-01', 'http-01']").find("twice") != std::string::npos);
   CHECK(refused("challenges = ['http-1']").find("did you mean 'http-01'?") != std::string::npos);
   CHECK(refused("key_type = 'ed25519'").find("use one of p256, p384, rsa2048, rsa4096") !=
@@ -99,6 +98,31 @@ TEST_CASE("bad values of [acme] are refused") {
   CHECK(refused("dns = { provider = 'builtin' }").find("not supported in this version") !=
         std::string::npos);
   loaded("[acme.dns]\n" + site);
+}
+
+TEST_CASE("challenges are one, or several in any order, and fit the listeners") {
+  const auto challenges = [](const std::string& lines) {
+    return loaded(lines + site)->acme.challenges;
+  };
+  CHECK(challenges("") == Lines{"http-01", "tls-alpn-01"});
+  CHECK(challenges("[acme]\nchallenges = ['tls-alpn-01']\n") == Lines{"tls-alpn-01"});
+  CHECK(challenges("[acme]\nchallenges = ['http-01']\n") == Lines{"http-01"});
+  CHECK(challenges("[server]\nhttp = []\n") == Lines{"tls-alpn-01"});
+  CHECK(mistake("[server]\nhttp = []\n[acme]\nchallenges = ['tls-alpn-01', 'http-01']\n" + site) ==
+        "t.toml:4:30: acme.challenges[1]: http-01 is answered on the plain HTTP addresses, but "
+        "server.http is []: leave it out and use tls-alpn-01, or add an address that the CA "
+        "reaches as port 80");
+  // Where nothing is ordered, nothing needs to be proven.
+  loaded("[server]\nhttp = []\n[acme]\nca = ['internal']\nchallenges = ['http-01']\n" + site);
+}
+
+TEST_CASE("a profile is required only where one is named") {
+  const auto snapshot = loaded("[ca.letsencrypt]\nprofile = 'x'\nprofile_required = true\n" + site);
+  CHECK(snapshot->acme.authorities[0].profile_required);
+  CHECK_FALSE(
+      loaded("[ca.letsencrypt]\nprofile = 'x'\n" + site)->acme.authorities[0].profile_required);
+  CHECK(mistake("[ca.letsencrypt]\nprofile_required = true\n" + site)
+            .find("requires a profile, but none is named") != std::string::npos);
 }
 
 TEST_CASE("two authorities are one mistake, not two") {
