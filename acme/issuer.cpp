@@ -172,8 +172,8 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   job.id = std::move(wanted.id);
   job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
-  job.verdicts.emplace(state->settings.challenges, wanted.first_challenge, wanted.verdicts_max);
   job.replaces = std::move(wanted.replaces);
+  job.verdicts.emplace(state->settings.challenges, wanted.first_challenge, wanted.verdicts_max);
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
@@ -472,8 +472,9 @@ awaitable<Outcome<OrderObject>> Issuer::State::finalize(Job& job, OrderObject or
   Finalization finalization(client, clock, job.account, job.entry->order, job.errand);
   auto done = co_await finalization.run(std::move(order), std::move(*request));
   if (!done && finalization.order_spent()) {
+    const bool replacing = !job.resumed && !job.replaces.empty();
     if (job.resumed) job.loss = Loss::order;
-    if (!job.resumed && !job.replaces.empty()) job.loss = Loss::predecessor;
+    if (replacing && may_do_without_predecessor(done.error())) job.loss = Loss::predecessor;
     co_await journal.drop(job.id);
   }
   co_return done;
