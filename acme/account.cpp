@@ -17,6 +17,7 @@ using boost::asio::awaitable;
 
 namespace {
 
+constexpr std::chrono::seconds users_patience{60};
 constexpr const char* next_key_file = "/next.pem";
 constexpr size_t id_bytes = 8;  // of the e-mail's hash: tells the accounts of one user apart
 
@@ -24,6 +25,15 @@ std::string text_of(const json::object& object, std::string_view key) {
   const auto* value = object.if_contains(key);
   const auto* text = value == nullptr ? nullptr : value->if_string();
   return text == nullptr ? std::string() : std::string(text->data(), text->size());
+}
+
+/// The record of an account, if it is of that directory.
+std::optional<json::object> record_of(std::string_view bytes, const std::string& directory) {
+  boost::system::error_code error;
+  const json::value value = json::parse(bytes, error);
+  const auto* object = error ? nullptr : value.if_object();
+  if (object == nullptr || text_of(*object, "directory") != directory) return std::nullopt;
+  return *object;
 }
 
 }  // namespace
@@ -41,6 +51,18 @@ std::string account_record(const Account& account, const std::string& directory,
                             {"email", email},
                             {"registered", timestamp(registered)}};
   return json::serialize(object);
+}
+
+awaitable<std::string> stored_account_url(Storage& storage,
+                                          const config::CertificateAuthority& authority,
+                                          const std::string& email) {
+  const auto bytes = co_await storage.load(account_folder(authority.name, email) + "/account.json");
+  if (!bytes) co_return std::string();
+  const auto record = record_of(*bytes, authority.directory);
+  if (!record) co_return std::string();
+  std::string url = text_of(*record, "url");
+  if (!usable_url(url, authority.directory)) url.clear();
+  co_return url;
 }
 
 AccountKeeper::AccountKeeper(Client& client, Storage& storage, const base::Clock& clock,
@@ -61,7 +83,9 @@ awaitable<Outcome<AccountPtr>> AccountKeeper::ensure(const Errand& errand) {
   auto outcome = co_await flight_.join(std::move(work));
   if (!outcome) {
     Failure failure = outcome.error();
-    failure.sentence = errand.attempt.names + ": " + failure.sentence;
+    if (!errand.attempt.names.empty()) {
+      failure.sentence = errand.attempt.names + ": " + failure.sentence;
+    }
     co_return failure;
   }
   co_return outcome;
@@ -90,6 +114,7 @@ awaitable<Outcome<AccountPtr>> AccountKeeper::open(Errand errand) {
   // crash between registration and its record costs one request and never a second account.
   auto registered = co_await client_.new_account(*key, errand);
   if (!registered) co_return registered.error();
+  ++registered_;
   co_await store(*registered);
   account_ = std::move(*registered);
   base::log::info("{}: account {} is ready", errand.attempt.authority, account_->url);
@@ -127,13 +152,11 @@ awaitable<AccountPtr> AccountKeeper::stored_account(tls::PrivateKey key) {
   const auto& authority = client_.authority();
   const auto bytes = co_await storage_.load(folder_ + "/account.json");
   if (!bytes) co_return nullptr;
-  boost::system::error_code error;
-  const json::value value = json::parse(*bytes, error);
-  const auto* object = error ? nullptr : value.if_object();
-  if (object == nullptr) co_return nullptr;
-  std::string url = text_of(*object, "url");
-  std::string orders = text_of(*object, "orders");
-  const bool ours = text_of(*object, "directory") == authority.directory && url != forgotten_;
+  const auto record = record_of(*bytes, authority.directory);
+  if (!record) co_return nullptr;
+  std::string url = text_of(*record, "url");
+  std::string orders = text_of(*record, "orders");
+  const bool ours = url != forgotten_;
   const auto print = thumbprint(key);
   if (!ours || !print || !usable_url(url, authority.directory)) co_return nullptr;
   if (!usable_url(orders, authority.directory)) orders.clear();
@@ -152,6 +175,15 @@ awaitable<void> AccountKeeper::store(AccountPtr account) {
 // ---------------------------------------------------------------- a change of keys
 
 awaitable<Outcome<void>> AccountKeeper::roll_over(const Errand& errand) {
+  const bool alone = co_await users_.close(users_patience);
+  if (!alone) {
+    Failure busy;
+    busy.sentence = errand.attempt.authority +
+                    ": orders are at work with the account's key, so it was not changed; try again "
+                    "in some minutes";
+    co_return busy;
+  }
+  const Alone until_done(users_);
   const auto account = co_await ensure(errand);
   if (!account) co_return account.error();
   auto next = tls::PrivateKey::generate(config::KeyType::p256);

@@ -12,6 +12,7 @@
 #include "acme/client.hpp"
 #include "acme/single_flight.hpp"
 #include "acme/storage/storage.hpp"
+#include "acme/turnstile.hpp"
 #include "base/clock.hpp"
 
 namespace gatehouse::acme {
@@ -21,6 +22,9 @@ std::string account_folder(const std::string& authority, const std::string& emai
 /// The text of its account.json.
 std::string account_record(const Account& account, const std::string& directory,
                            const std::string& email, WallTime registered);
+/// The URL of the account that is stored for that CA and e-mail; empty: none is. Asks nobody.
+boost::asio::awaitable<std::string> stored_account_url(
+    Storage& storage, const config::CertificateAuthority& authority, const std::string& email);
 
 class AccountKeeper {
  public:
@@ -30,13 +34,19 @@ class AccountKeeper {
   /// From memory, else storage, else by registration; callers at the same time share one.
   boost::asio::awaitable<Outcome<AccountPtr>> ensure(const Errand& errand);
 
-  /// A new P-256 key for the account (RFC 8555 section 7.3.5). Both keys are kept until the CA has
-  /// confirmed: after a crash, or without an answer, the next ensure() asks it which one it knows.
-  /// Nobody else may be using the account meanwhile.
+  /// Everybody who signs as the account is inside: its key does not change under their hands.
+  Turnstile& users() { return users_; }
+
+  /// A new P-256 key for the account (RFC 8555 section 7.3.5), once all users have left: waits a
+  /// minute for them, and holds up new ones. Both keys are kept until the CA has confirmed: after a
+  /// crash, or without an answer, the next ensure() asks it which one it knows.
   boost::asio::awaitable<Outcome<void>> roll_over(const Errand& errand);
 
   /// The CA no longer knows the account of that URL: the next ensure() registers its key anew.
   void forget(const std::string& url);
+
+  /// Registrations since the start.
+  uint64_t registered() const { return registered_; }
 
  private:
   boost::asio::awaitable<Outcome<AccountPtr>> open(Errand errand);
@@ -55,6 +65,8 @@ class AccountKeeper {
   std::string folder_;
   std::string forgotten_;  // the URL that account.json may still hold
   AccountPtr account_;
+  uint64_t registered_ = 0;
+  Turnstile users_;
   SingleFlight<Outcome<AccountPtr>> flight_;
 };
 

@@ -13,6 +13,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include "acme/failure.hpp"
+#include "acme/renewal_info.hpp"
 #include "acme/solver/solvers.hpp"
 #include "acme/storage/storage.hpp"
 #include "base/clock.hpp"
@@ -48,7 +49,13 @@ struct Authority {
   std::function<boost::asio::awaitable<Outcome<Issued>>(Wanted)> obtain;
   std::function<boost::asio::awaitable<void>(std::string id)> forget;
   std::function<boost::asio::awaitable<bool>()> probe;
+  std::function<boost::asio::awaitable<Outcome<RenewalInfo>>(std::string certificate_id)>
+      renewal_info;
+  std::function<boost::asio::awaitable<Outcome<void>>(tls::CertificatePtr, int reason)> revoke;
+  std::function<boost::asio::awaitable<Outcome<void>>()> roll_over_account_key;
   std::function<uint64_t()> orders_placed;
+  /// May be empty: accounts registered since the start.
+  std::function<uint64_t()> accounts_made;
   /// The CA's clock, if it can be read now.
   std::function<boost::asio::awaitable<std::optional<base::WallClock::time_point>>()> date;
 };

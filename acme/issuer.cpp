@@ -27,12 +27,15 @@ using boost::asio::awaitable;
 namespace {
 
 constexpr std::chrono::minutes obtain_time_max{5};
+constexpr std::chrono::seconds renewal_look_time_max{60};
+constexpr std::chrono::minutes revocation_time_max{2};
+constexpr std::chrono::minutes rollover_time_max{4};
 constexpr size_t names_max = 100;
 /// Further beginnings of one obtain(), each after something was found gone at the CA.
-constexpr int fresh_starts_max = 4;
+constexpr int fresh_starts_max = 5;
 /// Something the CA has lost or no longer offers: begin again without it, once each; or a challenge
 /// that failed, while there are others.
-enum class Loss : uint8_t { none, order, account, profile, challenge };
+enum class Loss : uint8_t { none, order, account, profile, predecessor, challenge };
 
 /// One obtain() on its way.
 struct Job {
@@ -41,6 +44,7 @@ struct Job {
   Errand errand;
   AccountPtr account;
   std::string profile;
+  std::string replaces;
   std::optional<JournalEntry> entry;
   bool search = false;     // an earlier order may exist whose URL was not written
   bool resumed = false;    // the order in `entry` is from before
@@ -72,6 +76,18 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
   std::sort(a.begin(), a.end());
   std::sort(b.begin(), b.end());
   return a == b;
+}
+
+/// Of an order that names its predecessor, for reasons that may lie in that (RFC 9773 section 5).
+bool may_do_without_predecessor(const Failure& failure) {
+  return failure.status >= 400 && failure.status < 500 && failure.status != 429 &&
+         failure.type != "accountDoesNotExist" && failure.type != "badNonce";
+}
+
+/// The account is not the one that obtained the certificate, or is none.
+bool means_not_ours(const Failure& failure) {
+  return failure.kind == FailureClass::account || failure.type == "unauthorized" ||
+         failure.status == 403;
 }
 
 }  // namespace
@@ -142,6 +158,10 @@ uint64_t Issuer::orders_placed() const {
   return state_->placed;
 }
 
+uint64_t Issuer::accounts_made() const {
+  return state_->accounts.registered();
+}
+
 awaitable<void> Issuer::forget(std::string id) {
   co_await state_->journal.drop(id);
 }
@@ -153,6 +173,7 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
   job.verdicts.emplace(state->settings.challenges, wanted.first_challenge, wanted.verdicts_max);
+  job.replaces = std::move(wanted.replaces);
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
@@ -160,7 +181,45 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
     co_return internal_failure(job.errand, "this certificate is being obtained already");
   }
   const Taken taken(state->running, job.id);
+  co_await state->accounts.users().enter();
+  const Inside inside(state->accounts.users());
+  job.errand.deadline = state->clock.monotonic() + obtain_time_max;
   co_return co_await state->obtain(job);
+}
+
+awaitable<Outcome<RenewalInfo>> Issuer::renewal_info(std::string certificate_id) {
+  const auto state = state_;
+  Errand errand = state->errand_for({}, renewal_look_time_max);
+  errand.attempt.names.clear();
+  co_return co_await state->client.renewal_info(std::move(certificate_id), errand);
+}
+
+awaitable<Outcome<void>> Issuer::revoke(tls::CertificatePtr certificate, int reason) {
+  const auto state = state_;
+  co_await state->accounts.users().enter();
+  const Inside inside(state->accounts.users());
+  const Errand errand = state->errand_for(certificate->names(), revocation_time_max);
+  if (!is_revocation_reason(reason)) {
+    co_return internal_failure(errand, "a reason is one of " + revocation_reason_names());
+  }
+  const auto account = co_await state->accounts.ensure(errand);
+  if (!account && !means_not_ours(account.error())) co_return account.error();
+  if (account) {
+    const auto revoked =
+        co_await state->client.revoke(*account, certificate->leaf_der(), reason, errand);
+    if (revoked || !means_not_ours(revoked.error())) co_return revoked;
+    if (revoked.error().type == "accountDoesNotExist") state->accounts.forget((*account)->url);
+  }
+  const auto key = tls::PrivateKey::from_pem(certificate->key_pem(), "the certificate's key");
+  if (!key) co_return internal_failure(errand, key.error().context);
+  co_return co_await state->client.revoke(*key, certificate->leaf_der(), reason, errand);
+}
+
+awaitable<Outcome<void>> Issuer::roll_over_account_key() {
+  const auto state = state_;
+  Errand errand = state->errand_for({}, rollover_time_max);
+  errand.attempt.names.clear();
+  co_return co_await state->accounts.roll_over(errand);
 }
 
 // ---------------------------------------------------------------- the flow
@@ -244,6 +303,14 @@ awaitable<void> Issuer::State::recover(Job& job) {
       base::log::warn("{}: {} has no profile \"{}\": ordering without it", job.errand.attempt.names,
                       job.errand.attempt.authority, job.profile);
       job.profile.clear();
+      break;
+    case Loss::predecessor:
+      base::log::info("{}: {} does not take the order as a replacement: ordering without that",
+                      job.errand.attempt.names, job.errand.attempt.authority);
+      job.replaces.clear();
+      if (job.entry && job.entry->order.empty()) break;
+      co_await journal.drop(job.id);
+      job.entry.reset();
       break;
   }
 }
@@ -341,12 +408,15 @@ awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
   OrderRequest request;
   request.names = job.names;
   request.profile = job.profile;
+  request.replaces = job.replaces;
   auto reply = co_await client.new_order(job.account, std::move(request), job.errand);
   if (!reply) {
     const Failure& failure = reply.error();
     if (failure.type == "accountDoesNotExist") job.loss = Loss::account;
     const bool optional = !job.profile.empty() && !client.authority().profile_required;
     if (failure.type == "invalidProfile" && optional) job.loss = Loss::profile;
+    const bool replacing = job.loss == Loss::none && !job.replaces.empty();
+    if (replacing && may_do_without_predecessor(failure)) job.loss = Loss::predecessor;
     // Refused for good: nothing to find at the next attempt. Otherwise it may have been placed.
     if (job.loss == Loss::none && means_refused(failure)) co_await journal.drop(job.id);
     co_return failure;
@@ -403,6 +473,7 @@ awaitable<Outcome<OrderObject>> Issuer::State::finalize(Job& job, OrderObject or
   auto done = co_await finalization.run(std::move(order), std::move(*request));
   if (!done && finalization.order_spent()) {
     if (job.resumed) job.loss = Loss::order;
+    if (!job.resumed && !job.replaces.empty()) job.loss = Loss::predecessor;
     co_await journal.drop(job.id);
   }
   co_return done;

@@ -37,8 +37,22 @@ class Issuer {
   boost::asio::awaitable<Outcome<Issued>> obtain(Wanted wanted);
   boost::asio::awaitable<void> forget(std::string id);
 
+  /// When the CA wants a certificate renewed (Client::renewal_info). The failure's sentence names
+  /// the CA, not the certificate.
+  boost::asio::awaitable<Outcome<RenewalInfo>> renewal_info(std::string certificate_id);
+
+  /// Has the CA revoke it, as the account; if that is not the one that obtained the certificate, by
+  /// the certificate's own key. `reason` is one that is_revocation_reason() accepts.
+  boost::asio::awaitable<Outcome<void>> revoke(tls::CertificatePtr certificate, int reason);
+
+  /// A new key for the account (AccountKeeper::roll_over), once no order is at work: waits a minute
+  /// for them, and holds up new ones meanwhile.
+  boost::asio::awaitable<Outcome<void>> roll_over_account_key();
+
   /// Orders placed since the start, for the metric.
   uint64_t orders_placed() const;
+  /// Accounts registered since then.
+  uint64_t accounts_made() const;
 
  private:
   struct State;

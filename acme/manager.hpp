@@ -14,6 +14,8 @@
 #include <boost/asio/io_context.hpp>
 
 #include "acme/authority.hpp"
+#include "acme/budget.hpp"
+#include "acme/event.hpp"
 #include "acme/solver/solvers.hpp"
 #include "acme/storage/storage.hpp"
 #include "base/clock.hpp"
@@ -34,6 +36,8 @@ struct ManagerHooks {
   std::function<void(std::string name)> withdraw;
   /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
   std::function<tls::CertificatePtr(const std::string& name)> own_fallback;
+  /// May be empty: what a person may want to know. Returns at once.
+  std::function<void(const Event&)> tell;
 };
 
 /// For `gatehouse certs list` and the admin interface.
@@ -47,6 +51,17 @@ struct CertificateStatus {
   bool on_demand = false;
   std::string last_error;
   std::chrono::system_clock::time_point next_attempt;
+};
+
+/// How one CA stands: what may still be ordered there, for commands and the admin interface.
+struct BudgetStatus {
+  std::string authority;
+  bool open = false;  // its breaker: nothing is ordered there before
+  std::chrono::system_clock::time_point next_try;
+  size_t running = 0;  // orders
+  size_t waiting = 0;
+  /// `left` of `capacity`, the next one at `ready`; of the many, only those that are used up.
+  std::vector<AuthorityBudget::Bucket> buckets;
 };
 
 class Manager {
@@ -73,6 +88,9 @@ class Manager {
   void seen(const std::string& name);
 
   std::vector<CertificateStatus> status() const;
+
+  /// One for each CA, in the order of the configuration.
+  std::vector<BudgetStatus> budget() const;
 
   /// Looks at the clocks now: after the machine slept, or a test moved them.
   void recheck();

@@ -117,13 +117,22 @@ void Orders::start_next() {
   // On trial, one order shows whether the CA takes any.
   const size_t most = breaker_.on_trial() ? 1 : running_max;
   while (running_.size() < most && !waiting_.empty() && !breaker_.open()) {
-    auto entry = waiting_.extract(waiting_.begin());
+    auto entry = waiting_.extract(next());
     auto run = std::make_shared<Run>();
     run->order = std::move(entry.mapped());
     place_of_.erase(run->order.wanted.id);
     running_.emplace(run->order.wanted.id, run);
     attempt(run);
   }
+}
+
+/// The first in line; of many that expire, every fourth lets somebody who waits go before it.
+Orders::Waiting::iterator Orders::next() {
+  const auto first = waiting_.begin();
+  if (first->first.first != Urgency::expiring || ++expiring_ % 4 != 0) return first;
+  const auto visited = waiting_.lower_bound({Urgency::visited, 0});
+  const bool any = visited != waiting_.end() && visited->first.first == Urgency::visited;
+  return any ? visited : first;
 }
 
 void Orders::attempt(const RunPtr& run) {
@@ -146,8 +155,9 @@ void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   agenda_.cancel(run->suspicion);
   if (outcome || (outcome.error().kind != FailureClass::transport &&
                   outcome.error().kind != FailureClass::rate_limit)) {
-    const bool local = !outcome && (outcome.error().kind == FailureClass::storage ||
-                                    outcome.error().kind == FailureClass::internal);
+    const bool local =
+        !outcome && (outcome.error().local || outcome.error().kind == FailureClass::storage ||
+                     outcome.error().kind == FailureClass::internal);
     if (!local) {
       last_answer_ = clock_.monotonic();
       const bool was_open = breaker_.open();

@@ -21,7 +21,12 @@
 namespace gatehouse::acme {
 
 /// Who goes first.
-enum class Urgency : uint8_t { expiring, visited, fresh };
+enum class Urgency : uint8_t {
+  expiring,  // at most a quarter of its life is left
+  visited,   // somebody waits for it
+  due,       // a renewal in good time
+  fresh,
+};
 
 struct Order {
   Wanted wanted;
@@ -62,6 +67,8 @@ class Orders : public std::enable_shared_from_this<Orders> {
   void raise(const std::string& id, Urgency urgency);
 
   bool open() const { return breaker_.open(); }
+  size_t running() const { return running_.size(); }
+  size_t waiting() const { return waiting_.size(); }
   /// When the CA is tried again; only while open.
   base::Monotonic::time_point next_try() const { return probe_due_; }
   /// Somebody came by for a name that waits for this CA.
@@ -75,8 +82,10 @@ class Orders : public std::enable_shared_from_this<Orders> {
  private:
   struct Run;
   using RunPtr = std::shared_ptr<Run>;
+  using Waiting = std::map<std::pair<Urgency, uint64_t>, Order>;
 
   void start_next();
+  Waiting::iterator next();
   void attempt(const RunPtr& run);
   void attempted(const RunPtr& run, Outcome<Issued> outcome);
   bool try_again(const RunPtr& run, const Failure& failure);
@@ -96,10 +105,11 @@ class Orders : public std::enable_shared_from_this<Orders> {
   Authority authority_;
   Events events_;
   Breaker breaker_;
-  std::map<std::pair<Urgency, uint64_t>, Order> waiting_;
+  Waiting waiting_;
   std::unordered_map<std::string, std::pair<Urgency, uint64_t>> place_of_;
   std::unordered_map<std::string, RunPtr> running_;
   uint64_t last_place_ = 0;
+  uint64_t expiring_ = 0;  // that were first in line
   Agenda::Id probe_ = 0;
   base::Monotonic::time_point probe_due_{};
   base::Monotonic::time_point opened_at_{};

@@ -18,6 +18,7 @@ find_package(spdlog REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(curl REQUIRED IMPORTED_TARGET libcurl)
 pkg_check_modules(psl REQUIRED IMPORTED_TARGET libpsl)
+pkg_check_modules(ldns REQUIRED IMPORTED_TARGET ldns)
 pkg_check_modules(nghttp2 REQUIRED IMPORTED_TARGET libnghttp2)
 pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
 pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)
@@ -39,6 +40,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(gatehouse_options INTERFACE -fpch-preprocess -Wno-maybe-uninitialized
     -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-mismatched-new-delete
     -Wno-dangling-pointer)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # Another checkout's precompiled header is as good, whenever it was made.
+  target_compile_options(gatehouse_options INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+  # CMake adds the header itself, which changes nothing, by a path that ccache takes as it stands.
+  set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -include-pch <PCH_FILE>)
 endif()
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Release")
   # Symmetric transfer between coroutines needs tail calls in every build.
@@ -75,7 +82,9 @@ function(gatehouse_precompile target)
     list(APPEND content ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_CXX_FLAGS}
       ${CMAKE_CXX_FLAGS_${type}} ${options} ${definitions} ${Boost_VERSION} ${fmt_VERSION})
     string(SHA256 sum "${content}")
-    file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum ${sum})
+    foreach(kind gch pch)  # GCC's and clang's
+      file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.${kind}.sum ${sum})
+    endforeach()
   else()
     target_precompile_headers(${target} REUSE_FROM gatehouse_base)
   endif()

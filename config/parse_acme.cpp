@@ -16,13 +16,16 @@ using std::chrono::minutes;
 
 constexpr Duration renew_before_max = hours(24 * 3650);
 constexpr Duration on_demand_wait_max = minutes(10);
-constexpr size_t authority_name_bytes_max = 64;
+constexpr size_t authority_name_bytes_max = 48;  // "-staging" is added to it
+constexpr size_t authorities_max = 8;
 constexpr size_t url_bytes_max = 2048;
+constexpr size_t resolvers_max = 8;
+constexpr size_t caa_identities_max = 16;
+constexpr uint16_t dns_port = 53;
 
 void parse_acme(Reader& reader, Draft& draft);
 void parse_authorities(const Value& table, Draft& draft);
 void parse_on_demand(Reader& reader, Draft& draft);
-void parse_notify(Reader& reader);
 
 }  // namespace
 
@@ -39,13 +42,6 @@ void parse_acme_sections(Reader& root, Draft& draft) {
     if (draft.first_time("on_demand", table->mark)) {
       Reader reader(*table, "on_demand", draft.findings);
       parse_on_demand(reader, draft);
-      reader.finish();
-    }
-  }
-  if (const auto* table = root.table("notify")) {
-    if (draft.first_time("notify", table->mark)) {
-      Reader reader(*table, "notify", draft.findings);
-      parse_notify(reader);
       reader.finish();
     }
   }
@@ -135,6 +131,35 @@ void parse_challenges(Reader& reader, Draft& draft) {
   draft.snapshot.acme.challenges = std::move(result);
 }
 
+void parse_resolvers(Reader& reader, Acme& acme) {
+  std::vector<NameServer> result;
+  const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
+    const auto parsed = parse_server_address(text);
+    boost::system::error_code error =
+        boost::system::errc::make_error_code(boost::system::errc::invalid_argument);
+    NameServer server;
+    if (parsed && !parsed->scheme && parsed->endpoint.unix_path.empty()) {
+      server.address = boost::asio::ip::make_address(parsed->endpoint.host, error);
+      server.port = parsed->endpoint.port == 0 ? dns_port : parsed->endpoint.port;
+    }
+    if (error) {
+      reader.findings().add(mark, path,
+                            fmt::format("{} is no address of a DNS resolver: write one, such as "
+                                        "\"10.0.0.53\" or \"[::1]:5353\"",
+                                        in_quotes(text)));
+      return;
+    }
+    result.push_back(server);
+  };
+  if (!reader.each_string("resolvers", take)) return;
+  if (result.size() > resolvers_max) {
+    reader.refuse("resolvers", fmt::format("names {} resolvers: at most {} are asked",
+                                           result.size(), resolvers_max));
+    return;
+  }
+  acme.resolvers = std::move(result);
+}
+
 void parse_acme(Reader& reader, Draft& draft) {
   auto& acme = draft.snapshot.acme;
   if (reader.read("email", acme.email) && !acme.email.empty()) {
@@ -153,9 +178,9 @@ void parse_acme(Reader& reader, Draft& draft) {
     if (draft.ca_uses.empty()) {
       reader.refuse("ca", "is empty: name one authority, such as \"letsencrypt\"");
     }
-    if (draft.ca_uses.size() > 1) {
-      reader.refuse("ca",
-                    "more than one authority is not supported in this version: keep the first");
+    if (draft.ca_uses.size() > authorities_max) {
+      reader.refuse("ca", fmt::format("names {} authorities: {} are enough", draft.ca_uses.size(),
+                                      authorities_max));
     }
   }
   parse_challenges(reader, draft);
@@ -170,6 +195,8 @@ void parse_acme(Reader& reader, Draft& draft) {
     acme.renew_before = renew_before;
   }
   reader.read("preferred_chain", acme.preferred_chain);
+  reader.read("caa", acme.caa);
+  parse_resolvers(reader, acme);
   reader.unsupported("dns");
 }
 
@@ -210,6 +237,34 @@ void parse_binding(Reader& reader, CertificateAuthority& authority) {
   eab.finish();
 }
 
+/// As an issue property names a CA (RFC 8659 section 4.2).
+bool is_caa_identity(std::string_view text) {
+  const auto host = parse_host_glob(text);
+  boost::system::error_code not_an_address;
+  boost::asio::ip::make_address(std::string(text), not_an_address);
+  return host && not_an_address && text.find_first_of("*[]") == text.npos;
+}
+
+void parse_caa_identities(Reader& reader, CertificateAuthority& authority) {
+  std::vector<std::string> result;
+  const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
+    if (is_caa_identity(text)) {
+      result.push_back(parse_host_glob(text)->text);
+      return;
+    }
+    reader.findings().add(mark, path,
+                          fmt::format("{} is no domain name: write what the CA's CAA records hold, "
+                                      "such as \"letsencrypt.org\"",
+                                      in_quotes(text)));
+  };
+  if (!reader.each_string("caa_identities", take)) return;
+  if (result.size() > caa_identities_max) {
+    reader.refuse("caa_identities", fmt::format("more than {} names", caa_identities_max));
+    return;
+  }
+  authority.caa_identities = std::move(result);
+}
+
 void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
   auto authority = built_in_authority(name).value_or(CertificateAuthority{});
   authority.name = name;
@@ -226,6 +281,7 @@ void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
   }
   read_url(reader, "staging", false, authority.staging);
   parse_binding(reader, authority);
+  parse_caa_identities(reader, authority);
   reader.finish();
   draft.authorities[name] = std::move(authority);
 }
@@ -241,7 +297,7 @@ void parse_authorities(const Value& table, Draft& draft) {
       draft.findings.add(member.mark, path,
                          member.name == "internal"
                              ? "is built in and has no settings: choose another name"
-                             : "the name may hold a-z, 0-9 and - only, at most 64");
+                             : "the name may hold a-z, 0-9 and - only, at most 48");
     } else if (draft.first_time("ca." + member.name, member.value.mark)) {
       Reader reader(member.value, path, draft.findings);
       parse_authority(reader, member.name, draft);
@@ -261,16 +317,6 @@ void parse_on_demand(Reader& reader, Draft& draft) {
     draft.findings.add(reader.mark(), reader.path(),
                        "needs ask or allow, or anyone could order certificates: write the URL that "
                        "decides (ask), or the hosts that are allowed (allow)");
-  }
-}
-
-void parse_notify(Reader& reader) {
-  reader.unsupported("email");
-  reader.unsupported("webhook");
-  reader.unsupported("exec");
-  uint32_t reminders = 30;
-  if (reader.read("max_reminders", reminders, 0, 1000) && reminders != 30) {
-    reader.refuse("max_reminders", "not supported in this version: remove it");
   }
 }
 

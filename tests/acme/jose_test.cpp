@@ -187,10 +187,10 @@ TEST_CASE("ES256 signatures are 64 bytes and verify, also where r or s is short"
 
 TEST_CASE("P-384 keys have their own names, widths and digest") {
   const auto key = key_from(p384);
-  CHECK(
-      *public_jwk(key) ==
-      R"({"crv":"P-384","kty":"EC","x":"Ed4kosJRx3dXPKxeoCXkZ_II5R2_-Y_FT2Zhy-Vlg7A3iC9KHKKX5gq828ODbYS8",)"
-      R"("y":"j6aWx3RA-S0PWDfpCgDnxShLRHdU1d7ojJhlM7aQGusxd2htCuj7MxhEFKvmwXE6"})");
+  CHECK(*public_jwk(key) ==
+        R"({"crv":"P-384","kty":"EC",)"
+        R"("x":"Ed4kosJRx3dXPKxeoCXkZ_II5R2_-Y_FT2Zhy-Vlg7A3iC9KHKKX5gq828ODbYS8",)"
+        R"("y":"j6aWx3RA-S0PWDfpCgDnxShLRHdU1d7ojJhlM7aQGusxd2htCuj7MxhEFKvmwXE6"})");
   CHECK(*thumbprint(key) == "mZSUWNx81rPhyTz-y0FPyG_zLal-Q7BZbFYxyVmkXzc");
   for (int i = 0; i < 300; ++i) {
     const std::string bytes = "message " + std::to_string(i);

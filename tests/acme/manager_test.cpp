@@ -585,7 +585,7 @@ TEST_CASE("A failed validation backs off by minutes and never parks a handshake"
   CHECK(world.status("a.example").last_error.empty());
 }
 
-TEST_CASE("A name the CA refuses is blocked until the configuration changes") {
+TEST_CASE("A name the CA refuses is blocked until something about that CA changes") {
   World world;
   world.site("a.example", Mode::automatic);
   world.ca.fail(FailureClass::policy);
@@ -594,10 +594,50 @@ TEST_CASE("A name the CA refuses is blocked until the configuration changes") {
   world.pass(20h);
   CHECK(world.ca.orders.size() == 1);
   world.ca.failure.reset();
+  REQUIRE(world.configure());  // a reload alone changes nothing
+  world.pass(1s);
+  CHECK(world.ca.orders.size() == 1);
+  world.snapshot.acme.key_type = config::KeyType::p384;
   REQUIRE(world.configure());
   world.pass(1s);
   CHECK(world.ca.orders.size() == 2);
   CHECK(world.served.contains("a.example"));
+}
+
+TEST_CASE("A refusal outlasts a restart, unless what was refused has changed meanwhile") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::policy);
+  REQUIRE(world.configure());
+  world.pass(2s);
+  world.start();
+  REQUIRE(world.configure());
+  world.pass(1h);
+  CHECK(world.ca.orders.size() == 1);
+  CHECK(world.status("a.example").state == "blocked");
+  CHECK(world.status("a.example").last_error == "a.example: scripted failure");
+  world.snapshot.acme.email = "other@example.com";
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 2);
+}
+
+TEST_CASE("Setbacks that cannot be read are begun anew") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::validation);
+  REQUIRE(world.configure());
+  world.pass(2s);
+  size_t written = 0;
+  for (auto& [path, text] : world.memory.files) {
+    if (!path.starts_with("setbacks/")) continue;
+    ++written;
+    text = "damaged";
+  }
+  CHECK(written == 1);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 2);
 }
 
 TEST_CASE("A name of its own trouble does not close the CA for the others") {

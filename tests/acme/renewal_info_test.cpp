@@ -88,7 +88,7 @@ TEST_CASE("an explanation that is no address a person could open is left out") {
   };
   CHECK(explained(R"("https://ca.example/why?x=1")") == "https://ca.example/why?x=1");
   CHECK(explained(R"("http://ca.example/why")") == "http://ca.example/why");
-  CHECK(explained(R"("javascript:alert(1)")").empty());
+  CHECK(explained("\"javascript:alert(1)\"").empty());
   CHECK(explained(R"("https://ca.example/\n2026 forged line")").empty());
   CHECK(explained("\"https://ca.example/" + std::string(3000, 'x') + "\"").empty());
   CHECK(explained("5").empty());

@@ -119,6 +119,12 @@ struct ScriptedCa {
     return found;
   }
 
+  /// Its payload, or its protected header.
+  static std::string decoded(const ScriptedRequest& request, const char* member = "payload") {
+    const auto jws = boost::json::parse(request.body);
+    return base::base64url_decode(jws.at(member).as_string()).value();
+  }
+
   /// The payload of the n-th message to a path.
   std::string payload(const std::string& target, size_t n) {
     const std::lock_guard lock(mutex);

@@ -1,6 +1,7 @@
 #include "config/parse_acme.hpp"
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 #include "tests/config/loaded.hpp"
 
@@ -61,8 +62,11 @@ TEST_CASE("an authority of one's own is found by its name, wherever it stands") 
 
 TEST_CASE("a built-in authority takes settings of its own, and a binding where it demands one") {
   CHECK(mistake("[acme]\nca = ['zerossl']\n" + site) ==
-        "t.toml:2:7: acme.ca[0]: zerossl demands an account binding: add [ca.zerossl] with eab = { "
+        "t.toml:2:7: acme.ca[0]: zerossl demands an account binding: get its kid and key at "
+        "https://app.zerossl.com/developer (EAB Credentials), and add [ca.zerossl] with eab = { "
         "kid = \"…\", hmac_key_file = \"…\" }");
+  CHECK(mistake("[acme]\nca = ['letsencrypt', 'google']\n" + site)
+            .find("gcloud publicca external-account-keys create") != std::string::npos);
   const auto snapshot = loaded(
       "[acme]\nca = ['google']\n[ca.google]\n"
       "eab = { kid = 'k', hmac_key = 'abc' }\n" +
@@ -74,6 +78,51 @@ TEST_CASE("a built-in authority takes settings of its own, and a binding where i
         "shortlived");
 }
 
+TEST_CASE("the look at CAA records and its resolvers can be set") {
+  const auto plain = loaded(site);
+  CHECK(plain->acme.caa);
+  CHECK(plain->acme.resolvers.empty());
+  CHECK(plain->acme.authorities[0].caa_identities.empty());
+  const auto snapshot = loaded(
+      "[acme]\ncaa = false\nca = ['my-ca']\n"
+      "resolvers = ['10.0.0.53', '[::1]:5353', '127.0.0.1:53']\n"
+      "[ca.my-ca]\ndirectory = 'https://ca.internal/dir'\n"
+      "caa_identities = ['CA.internal', 'localhost']\n" +
+      site);
+  const auto& acme = snapshot->acme;
+  CHECK_FALSE(acme.caa);
+  REQUIRE(acme.resolvers.size() == 3);
+  CHECK(acme.resolvers[0].address.to_string() == "10.0.0.53");
+  CHECK(acme.resolvers[0].port == 53);
+  CHECK(acme.resolvers[1].address.to_string() == "::1");
+  CHECK(acme.resolvers[1].port == 5353);
+  CHECK(acme.authorities[0].caa_identities == Lines{"ca.internal", "localhost"});
+  CHECK(loaded("[acme]\nresolvers = []\n" + site)->acme.resolvers.empty());
+}
+
+TEST_CASE("resolvers that are no addresses and identities that are no names are refused") {
+  for (const auto* text : {"dns.example", "https://10.0.0.53", "unix:/run/dns.sock", "10.0.0.53:0",
+                           "10.0.0.53:99999", "10.0.0", "::1:", "", "*"}) {
+    CAPTURE(text);
+    CHECK(mistake("[acme]\nresolvers = ['" + std::string(text) + "']\n" + site)
+              .find("is no address of a DNS resolver: write one, such as \"10.0.0.53\"") !=
+          std::string::npos);
+  }
+  CHECK(mistake("[acme]\nresolvers = ['127.0.0.1', '127.0.0.2', '127.0.0.3', '127.0.0.4', "
+                "'127.0.0.5', '127.0.0.6', '127.0.0.7', '127.0.0.8', '127.0.0.9']\n" +
+                site)
+            .find("at most 8 are asked") != std::string::npos);
+  CHECK(mistake("[acme]\nresolvers = '127.0.0.1'\n" + site).find("expected a list") !=
+        std::string::npos);
+  CHECK(mistake("[acme]\ncaa = 'no'\n" + site).find("acme.caa") != std::string::npos);
+  for (const auto* text : {"*.example.com", "*", "10.0.0.1", "[::1]", "a b", "", ";"}) {
+    CAPTURE(text);
+    CHECK(mistake("[ca.letsencrypt]\ncaa_identities = ['" + std::string(text) + "']\n" + site)
+              .find("is no domain name: write what the CA's CAA records hold") !=
+          std::string::npos);
+  }
+}
+
 TEST_CASE("bad values of [acme] are refused") {
   const auto refused = [](const std::string& line) {
     return mistake("[acme]\n" + line + "\n" + site);
@@ -81,8 +130,9 @@ TEST_CASE("bad values of [acme] are refused") {
   for (const auto* email : {"ops", "@a", "a@", "a b@c", "a@b,c@d", "mailto:<a@b>"}) {
     CHECK(refused("email = '" + std::string(email) + "'").find("no e-mail") != std::string::npos);
   }
-  CHECK(refused("ca = ['letsencrypt', 'letsencrypt-staging']")
-            .find("more than one authority is not supported") != std::string::npos);
+  CHECK(refused("ca = ['letsencrypt', 'letsencrypt']").find("name each authority once") !=
+        std::string::npos);
+  CHECK(refused("ca = ['letsencrypt', 'internal']").find("name it alone") != std::string::npos);
   CHECK(refused("ca = []").find("is empty") != std::string::npos);
   CHECK(refused("ca = 'letsencrypt'").find("expected a list") != std::string::npos);
   CHECK(refused("ca = ['letsencript']").find("did you mean 'letsencrypt'?") != std::string::npos);
@@ -125,8 +175,26 @@ TEST_CASE("a profile is required only where one is named") {
             .find("requires a profile, but none is named") != std::string::npos);
 }
 
-TEST_CASE("two authorities are one mistake, not two") {
-  CHECK(mistakes("[acme]\nca = ['letsencrypt', 'nobody']\n" + site).size() == 2);
+TEST_CASE("several authorities are tried in the order of the list") {
+  const auto snapshot = loaded(
+      "[acme]\nca = ['mine', 'letsencrypt', 'zerossl']\n[ca.mine]\n"
+      "directory = 'https://ca.internal/dir'\n[ca.zerossl]\neab = { kid = 'k', hmac_key = 'abc' "
+      "}\n" +
+      site);
+  REQUIRE(snapshot->acme.authorities.size() == 3);
+  CHECK(snapshot->acme.authorities[0].name == "mine");
+  CHECK(snapshot->acme.authorities[1].staging ==
+        "https://acme-staging-v02.api.letsencrypt.org/directory");
+  CHECK(snapshot->acme.authorities[2].directory == "https://acme.zerossl.com/v2/DV90");
+  CHECK(mistakes("[acme]\nca = ['letsencrypt', 'nobody']\n" + site).size() == 1);
+  std::string many = "ca = [";
+  std::string sections;
+  for (int number = 0; number < 9; ++number) {
+    many += fmt::format("'c{}',", number);
+    sections += fmt::format("[ca.c{0}]\ndirectory = 'https://c{0}/'\n", number);
+  }
+  CHECK(mistake("[acme]\n" + many + "]\n" + sections + site).find("8 are enough") !=
+        std::string::npos);
 }
 
 TEST_CASE("bad values of [ca.NAME] are refused") {
@@ -181,17 +249,6 @@ TEST_CASE("bad values of [on_demand] are refused") {
     const auto found = mistakes("[on_demand]\n" + std::string(line) + "\n" + site);
     CHECK(found.size() == 1);
   }
-}
-
-TEST_CASE("notifications are refused unless they say nothing") {
-  loaded("[notify]\nmax_reminders = 30\nexec = []\nwebhook = { url = '', secret_file = '' }\n" +
-         site);
-  CHECK(mistake("[notify]\nexec = ['x']\n" + site).find("not supported in this version") !=
-        std::string::npos);
-  CHECK(mistake("[notify]\nemail = { to = ['a@b.c'] }\n" + site)
-            .find("notify.email: not supported in this version") != std::string::npos);
-  CHECK(mistake("[notify]\nmax_reminders = 3\n" + site).find("not supported") != std::string::npos);
-  CHECK(mistake("[notify]\nmail = {}\n" + site).find("did you mean 'email'?") != std::string::npos);
 }
 
 }  // namespace
