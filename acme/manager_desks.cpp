@@ -123,7 +123,9 @@ std::vector<Candidate> Manager::State::candidates(const Entry& entry) const {
     order.replaces = !replaced_by(entry, *desk).empty();
     order.by_person = entry.by_person;
     // An order that exists already costs nothing more.
-    candidate.budget = entry.journalled ? now : desk->budget.ready_at({entry.name}, now, order);
+    const auto ready = desk->budget.ready_at({entry.name}, now, order);
+    // Whoever compares has looked at the clock before or after this: what is there now has no time.
+    if (!entry.journalled && ready > now) candidate.budget = ready;
     list.push_back(std::move(candidate));
   }
   return list;

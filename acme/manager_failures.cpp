@@ -63,8 +63,7 @@ void Manager::State::not_heard(Entry& entry) {
     await_ca(entry);
     return give_fallback(entry);
   }
-  const auto list = candidates(entry);
-  const Choice choice = choose(list, entry.past.setback, clock.wall());
+  const Choice choice = choose(candidates(entry), entry.past.setback, clock.wall());
   if (!ask_now(entry, choice)) wait_for(entry, choice);
 }
 

@@ -232,8 +232,7 @@ void Manager::State::want(Entry& entry) {
   // Those whose turn has come go first, whoever asks in the same moment.
   if (entry.turn == 0 && clock.wall() >= budget_due) serve_budget();
   if (entry.ordering) return;
-  const auto list = candidates(entry);
-  const Choice choice = choose(list, entry.past.setback, clock.wall());
+  const Choice choice = choose(candidates(entry), entry.past.setback, clock.wall());
   if (!ask_now(entry, choice)) wait_for(entry, choice);
 }
 
@@ -242,8 +241,7 @@ void Manager::State::want(Entry& entry) {
 bool Manager::State::resume(Entry& entry) {
   Setback& setback = entry.past.setback;
   if (std::exchange(entry.resumed, false) && !entry.journalled) {
-    const auto list = candidates(entry);
-    if (review_holds(setback, list, clock.wall())) begin_anew(setback);
+    if (review_holds(setback, candidates(entry), clock.wall())) begin_anew(setback);
     const bool imposed =
         setback.kind == FailureClass::validation || setback.kind == FailureClass::rate_limit ||
         setback.kind == FailureClass::policy || setback.kind == FailureClass::account;
