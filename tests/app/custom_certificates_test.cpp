@@ -9,6 +9,7 @@
 #include "app/stored_certificates.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/memory_storage.hpp"
+#include "tests/support/result.hpp"
 #include "tls/certificate_builder.hpp"
 #include "tls/internal_authority.hpp"
 
@@ -82,8 +83,8 @@ TEST_CASE("A chain out of order and text that is no PEM are refused, the key in 
   CHECK(contains(complaint("a.example", other->chain_pem() + good->chain_pem(), good->key_pem()),
                  "first in the chain"));
   const std::string key = good->key_pem();
-  for (const std::string chain : {std::string("garbage"), std::string("\0\0", 2), key,
-                                  std::string("-----BEGIN CERTIFICATE-----\nAAAA\n")}) {
+  for (const std::string& chain : {std::string("garbage"), std::string("\0\0", 2), key,
+                                   std::string("-----BEGIN CERTIFICATE-----\nAAAA\n")}) {
     const std::string words = complaint("a.example", chain, key);
     CHECK(words.find(key.substr(40, 40)) == std::string::npos);
   }
