@@ -205,7 +205,9 @@ TEST_CASE("The fallback's zone covers the name and its siblings") {
 TEST_CASE("A site claims its names: exact before wildcard before any") {
   gatehouse::config::Snapshot snapshot;
   snapshot.server.https.resize(1);
-  snapshot.acme.authorities.push_back({"ca", "https://ca/dir", "", "", "", "", ""});
+  auto& authority = snapshot.acme.authorities.emplace_back();
+  authority.name = "ca";
+  authority.directory = "https://ca/dir";
   const auto add = [&](const std::string& host, gatehouse::config::CertificateMode mode,
                        const std::string& file = "") {
     auto& site = snapshot.sites.emplace_back();
