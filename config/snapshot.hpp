@@ -119,10 +119,10 @@ struct CertificateAuthority {
   std::string directory;  // the ACME directory's URL
   std::string trust;      // path of a PEM root for its own HTTPS; empty: the system's
   std::string profile;
-  bool profile_required = false;  // rather no certificate than one of another profile
   std::string staging;
   std::string eab_kid;
-  std::string eab_hmac_key;                      // base64url text, read from eab.hmac_key_file
+  std::string eab_hmac_key;       // base64url text, read from eab.hmac_key_file
+  bool profile_required = false;  // rather no certificate than one of another profile
   std::vector<std::string> caa_identities = {};  // lower case; empty: as known of the directory
 };
 

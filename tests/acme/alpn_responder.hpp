@@ -7,8 +7,11 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <netinet/in.h>
+#include <stdexcept>
 #include <string>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <thread>
 #include <unistd.h>
 #include <utility>

@@ -128,6 +128,27 @@ TEST_CASE("several challenges stand side by side, and tables given out never cha
   CHECK(tables[2]->size() == 3);
 }
 
+TEST_CASE("a table of many rows is copied and changed without changing the one before") {
+  NoticeTable<int> table;
+  for (int i = 0; i < 5000; ++i) table.set("key-" + std::to_string(i), i);
+  CHECK(table.size() == 5000);
+  NoticeTable<int> next = table;
+  for (int i = 0; i < 5000; i += 2) next.erase("key-" + std::to_string(i));
+  next.erase("never there");
+  next.set("key-1", -1);
+  CHECK(next.size() == 2500);
+  CHECK(table.size() == 5000);
+  for (int i = 0; i < 5000; ++i) {
+    const std::string key = "key-" + std::to_string(i);
+    REQUIRE(table.find(key) != nullptr);
+    REQUIRE(*table.find(key) == i);
+    REQUIRE(next.contains(key) == (i % 2 == 1));
+  }
+  CHECK(*next.find("key-1") == -1);
+  CHECK(NoticeTable<int>().empty());
+  CHECK(NoticeTable<int>().find("") == nullptr);
+}
+
 TEST_CASE("a retired challenge is still answered: CAs ask several times, and late") {
   boost::asio::io_context control;
   Workers workers;

@@ -63,6 +63,9 @@ struct ScriptedCa {
       reply.body = authorization();
     } else if (target.starts_with("/challenge/")) {
       begun = target.substr(std::string("/challenge/").size());
+      reply.body = fmt::format(R"({{"type":"{1}","status":"processing","url":"{0}",)"
+                               R"("token":"abcdefghijklmnopqrstuvwx"}})",
+                               base + target, begun);
     }
     return reply;
   }

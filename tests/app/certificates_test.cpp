@@ -276,7 +276,7 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
   acme::Challenge challenge;
   challenge.identifier = "a.example";
   challenge.key_authorization = "token-1.thumb";
-  table->emplace("token-1", challenge);
+  table->set("token-1", challenge);
   bool done = false;
   world.certificates.challenge_publisher()(table, [&] { done = true; });
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -287,6 +287,26 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
     REQUIRE(body != nullptr);
     CHECK(*body == "token-1.thumb");
     CHECK(hooks.local(worker, "a.example", "/.well-known/acme-challenge/token-2") == nullptr);
+  }
+}
+
+TEST_CASE("A challenge's certificate is shown by every worker, for its name alone") {
+  World world;
+  Serving serving(world);
+  const auto hooks = world.certificates.server_hooks();
+  CHECK(hooks.challenge_certificate(0, "a.example") == nullptr);
+  auto table = std::make_shared<acme::AlpnTable>();
+  const auto certificate = self_signed("a.example");
+  table->set("a.example", certificate);
+  bool done = false;
+  world.certificates.alpn_publisher()(table, [&] { done = true; });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!done && std::chrono::steady_clock::now() < deadline) world.settle();
+  REQUIRE(done);
+  for (const size_t worker : {0, 1}) {
+    CHECK(hooks.challenge_certificate(worker, "a.example") == certificate);
+    CHECK(hooks.challenge_certificate(worker, "b.example") == nullptr);
+    CHECK(hooks.challenge_certificate(worker, "") == nullptr);
   }
 }
 
