@@ -225,9 +225,8 @@ class Grammar {
     asks(doctor);
   }
   void declare_import(CLI::App& certs) {
-    CLI::App* const command =
-        add(certs, "import", "Take over what another client has obtained; orders nothing",
-            import_from);
+    CLI::App* const command = add(
+        certs, "import", "Take over what another client has obtained; orders nothing", import_from);
     command
         ->add_option("FROM", options_.import_from,
                      "certbot:/etc/letsencrypt, caddy:DIR, traefik:acme.json or lego:DIR")

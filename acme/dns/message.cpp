@@ -98,13 +98,14 @@ std::string joined_strings(const ldns_rr* rr) {
 
 /// RFC 8659 section 4.1: flags, the tag with its length in front, and the value as the rest.
 bool take_caa(const ldns_rr* rr, Record& record) {
-  if (ldns_rr_rd_count(rr) != 3) return false;
+  const size_t count = ldns_rr_rd_count(rr);  // 2: the value is empty
+  if (count != 2 && count != 3) return false;
   const auto flags = bytes_of(ldns_rr_rdf(rr, 0));
   const auto tag = bytes_of(ldns_rr_rdf(rr, 1));
   if (flags.size() != 1 || tag.empty()) return false;
   record.flags = static_cast<uint8_t>(flags.front());
   record.tag = tag.substr(1);
-  record.value = bytes_of(ldns_rr_rdf(rr, 2));
+  if (count == 3) record.value = bytes_of(ldns_rr_rdf(rr, 2));
   return true;
 }
 
