@@ -52,6 +52,14 @@ asio::awaitable<Result<acme::FileSet>> read_files(acme::Storage& storage, std::s
   co_return problem;
 }
 
+asio::awaitable<Result<acme::FileSet>> read_root(acme::Storage& storage) {
+  auto files = co_await storage.load_set("internal/root");
+  if (files || files.error().kind != ErrorKind::not_found) co_return files;
+  co_return Error(ErrorKind::not_found,
+                  "gatehouse's own authority has no root yet: it is made for the first site with "
+                  "certificates = \"internal\"");
+}
+
 }  // namespace
 
 Result<std::vector<acme::CertificateStatus>> stored_certificates(const std::string& folder) {
@@ -71,14 +79,8 @@ Result<acme::FileSet> stored_files(const std::string& folder, const std::string&
 }
 
 Result<std::string> stored_root(const std::string& folder) {
-  auto files = from_storage<acme::FileSet>(
-      folder, [](acme::Storage& storage) { return storage.load_set("internal/root"); });
-  if (!files) {
-    if (files.error().kind != ErrorKind::not_found) return files.error();
-    return Error(ErrorKind::not_found,
-                 "gatehouse's own authority has no root yet: it is made for the first site with "
-                 "certificates = \"internal\"");
-  }
+  auto files = from_storage<acme::FileSet>(folder, read_root);
+  if (!files) return files.error();
   return (*files)["root.pem"];
 }
 
