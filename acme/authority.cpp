@@ -129,6 +129,19 @@ asio::awaitable<Outcome<T>> unsupported(std::string why) {
   co_return failure;
 }
 
+/// Each name may be proved, but not all of them in one way.
+Failure nothing_in_common(const std::vector<std::string>& names, const std::string& authority) {
+  Failure failure;
+  failure.kind = FailureClass::validation;
+  failure.type = "caa";
+  failure.local = true;
+  failure.sentence = fmt::format(
+      "{}: {} was not asked, because the CAA records of these names accept no challenge in common "
+      "(accept the same validationmethods for all of them)",
+      fmt::join(names, ", "), authority);
+  return failure;
+}
+
 /// An issuer and the look at CAA records before it.
 struct AcmeAuthority {
   AcmeAuthority(base::Fetcher& fetcher, Storage& s, Solvers solvers, const base::Clock& clock,
@@ -171,11 +184,9 @@ asio::awaitable<Outcome<void>> AcmeAuthority::check_caa(Wanted& wanted) {
   applicant.account = co_await stored_account_url(storage, settings, snapshot->acme.email);
   auto accepted = co_await caa.run(wanted.names, std::move(applicant));
   if (!accepted) co_return accepted.error();
-  // Beginning with a challenge that the records do not accept would cost a failed validation.
-  const bool fits =
-      std::find(accepted->begin(), accepted->end(), wanted.first_challenge) != accepted->end();
-  const bool narrowed = accepted->size() < snapshot->acme.challenges.size();
-  if (narrowed && !fits && !accepted->empty()) wanted.first_challenge = accepted->front();
+  if (accepted->empty()) co_return nothing_in_common(wanted.names, settings.name);
+  // Any that the records do not accept would cost a failed validation.
+  wanted.challenges = std::move(*accepted);
   co_return Outcome<void>();
 }
 

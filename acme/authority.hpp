@@ -31,7 +31,8 @@ struct Wanted {
   std::string id;  // in storage
   std::vector<std::string> names;
   std::string replaces;  // certificate id of its predecessor (RFC 9773 section 5); empty: none
-  std::string first_challenge;  // what last proved the names; empty: as configured
+  std::vector<std::string> challenges;  // no others are tried, in order; empty: as configured
+  std::string first_challenge;          // of these: what last proved the names; empty: the first
   /// How many validations may fail on the way; with none left no further challenge is tried.
   unsigned verdicts_max = 4;
 };
@@ -40,6 +41,7 @@ struct Issued {
   tls::CertificatePtr certificate;
   std::string challenge;  // the type that proved it; empty: the CA still believed an earlier proof
   unsigned verdicts = 0;  // as Failure's
+  unsigned orders = 0;    // as Failure's
 };
 
 struct Authority {

@@ -166,8 +166,12 @@ void AuthorityBudget::not_issued(const std::vector<std::string>& names) {
   for (const auto& domain : domains_of(names)) buckets.give_back(domain_key(domain), per_domain);
 }
 
-void AuthorityBudget::validation_failed(const std::string& name, Time now) {
-  if (counted_) buckets.take(failure_key(name), failures, now);
+void AuthorityBudget::ordered_again(Time now) {
+  if (counted_) buckets.take(orders_key, orders, now);
+}
+
+void AuthorityBudget::validation_failed(const std::string& name, Time now, unsigned times) {
+  for (; counted_ && times > 0; --times) buckets.take(failure_key(name), failures, now);
 }
 
 void AuthorityBudget::account_made(Time now) {

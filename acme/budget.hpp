@@ -100,10 +100,12 @@ class AuthorityBudget {
   }
   BudgetLeft left(const std::vector<std::string>& names, Buckets::Time now) const;
   void ordered(const std::vector<std::string>& names, Buckets::Time now);
+  /// A further order for the same certificate.
+  void ordered_again(Buckets::Time now);
   /// The order came to nothing: no certificate was counted.
   void not_issued(const std::vector<std::string>& names);
   void account_made(Buckets::Time now);
-  void validation_failed(const std::string& name, Buckets::Time now);
+  void validation_failed(const std::string& name, Buckets::Time now, unsigned times = 1);
   /// The CA answered 429: `words` are its own, and empty the bucket they name.
   void limited(const std::vector<std::string>& names, std::string_view words, Buckets::Time until);
 

@@ -26,6 +26,7 @@ struct Failure {
   std::optional<std::chrono::system_clock::time_point> retry_at;  // from Retry-After or the detail
   int status = 0;         // the HTTP status of the CA's refusal; 0: it gave none
   unsigned verdicts = 0;  // validations that failed at the CA on the way, which its limits count
+  unsigned orders = 0;    // that were placed on the way and that its limits count
   bool local = false;     // found before the CA was asked: no failed validation there
 };
 

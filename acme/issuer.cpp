@@ -52,6 +52,7 @@ struct Job {
   Loss loss = Loss::none;
   std::optional<Verdicts> verdicts;  // set from the start
   std::string challenge;             // the type that proved the names, in this life
+  unsigned orders = 0;               // placed, but for those that take another's place
 };
 
 Failure internal_failure(const Errand& errand, std::string_view what) {
@@ -173,7 +174,9 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
   job.replaces = std::move(wanted.replaces);
-  job.verdicts.emplace(state->settings.challenges, wanted.first_challenge, wanted.verdicts_max);
+  const auto& configured = state->settings.challenges;
+  job.verdicts.emplace(wanted.challenges.empty() ? configured : wanted.challenges,
+                       wanted.first_challenge, wanted.verdicts_max);
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
@@ -184,7 +187,14 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   co_await state->accounts.users().enter();
   const Inside inside(state->accounts.users());
   job.errand.deadline = state->clock.monotonic() + obtain_time_max;
-  co_return co_await state->obtain(job);
+  auto outcome = co_await state->obtain(job);
+  if (!outcome) {
+    Failure failure = outcome.error();
+    failure.orders = job.orders;
+    co_return failure;
+  }
+  outcome->orders = job.orders;
+  co_return outcome;
 }
 
 awaitable<Outcome<RenewalInfo>> Issuer::renewal_info(std::string certificate_id) {
@@ -422,6 +432,7 @@ awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
     co_return failure;
   }
   ++placed;
+  if (job.replaces.empty()) ++job.orders;
   if (reply->location.empty()) {
     co_return nonsense_failure("an order without its address", job.errand.attempt);
   }

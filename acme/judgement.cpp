@@ -26,11 +26,6 @@ bool is_refusal(const Failure& failure) {
          (failure.kind == FailureClass::policy || failure.kind == FailureClass::account);
 }
 
-/// A production CA has looked at the name and did not find it.
-bool is_failed_validation(const Failure& failure, const Circumstances& circumstances) {
-  return failure.kind == FailureClass::validation && !failure.local && !circumstances.rehearsal;
-}
-
 /// By which schedule. A refusal that no CA gave (a CAA record), or that a rehearsal met, can end at
 /// any time, as a failed validation can.
 FailureClass schedule_of(const Failure& failure, const Circumstances& circumstances) {
@@ -56,12 +51,9 @@ void hold(Setback& setback, const Circumstances& circumstances, Hold made) {
 
 void rehearse_next(Setback& setback, const Failure& failure, const Circumstances& circumstances,
                    Time now) {
-  if (is_failed_validation(failure, circumstances)) {
-    auto& times = setback.failed_validations;
-    if (times.size() >= Setback::failed_validations_max) times.erase(times.begin());
-    times.push_back(now);
-    if (setback.rehearsal == Rehearsal::none) setback.rehearsal = Rehearsal::due;
-  }
+  const unsigned failed = circumstances.rehearsal ? 0 : failed_validations(failure);
+  note_failed_validations(setback, failed, now);
+  if (failed > 0 && setback.rehearsal == Rehearsal::none) setback.rehearsal = Rehearsal::due;
   // Refused at the staging directory for a reason of its own: it shows nothing about the name.
   const bool useless = circumstances.rehearsal && failure.kind != FailureClass::validation &&
                        failure.kind != FailureClass::transport && !failure.local;
@@ -167,6 +159,28 @@ Verdict judge(Setback& setback, const Failure& failure, const Circumstances& cir
 void rehearsed(Setback& setback, const std::string& authority) {
   setback.rehearsal = Rehearsal::over;
   setback.pinned = authority;
+}
+
+unsigned failed_validations(const Failure& failure) {
+  if (failure.local) return 0;
+  return std::max(failure.verdicts, failure.kind == FailureClass::validation ? 1U : 0U);
+}
+
+void note_failed_validations(Setback& setback, unsigned count, Time now) {
+  auto& times = setback.failed_validations;
+  for (; count > 0; --count) {
+    if (times.size() >= Setback::failed_validations_max) times.erase(times.begin());
+    times.push_back(now);
+  }
+}
+
+unsigned validations_left(const Setback& setback, Time now) {
+  const auto& times = setback.failed_validations;
+  const auto spent = std::count_if(times.begin(), times.end(), [now](Time time) {
+    return std::min(time, now) + validation_period > now;
+  });
+  constexpr auto most = static_cast<unsigned>(Setback::failed_validations_max);
+  return most - std::min(static_cast<unsigned>(spent), most);
 }
 
 Time validation_allowed(const Setback& setback, Time now) {

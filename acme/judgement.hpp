@@ -69,6 +69,15 @@ Verdict judge(Setback& setback, const Failure& failure, const Circumstances& cir
 /// A rehearsal went well: production is asked from now on, first at this CA.
 void rehearsed(Setback& setback, const std::string& authority);
 
+/// How many validations of the name failed at the CA, by what an attempt came to.
+unsigned failed_validations(const Failure& failure);
+
+/// Production has failed to validate the name `count` times more.
+void note_failed_validations(Setback& setback, unsigned count, base::WallClock::time_point now);
+
+/// How often production may still fail to validate the name in this hour, see validation_allowed.
+unsigned validations_left(const Setback& setback, base::WallClock::time_point now);
+
 /// When production may fail to validate the name once more: four times an hour, at all CAs
 /// together, whatever else says otherwise.
 base::WallClock::time_point validation_allowed(const Setback& setback,

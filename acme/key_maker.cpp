@@ -21,9 +21,7 @@ asio::awaitable<Made> generate(config::KeyType type) {
 }  // namespace
 
 asio::awaitable<Result<PrivateKey>> KeyMaker::make(config::KeyType type) {
-  if (type == config::KeyType::p256 || type == config::KeyType::p384) {
-    co_return PrivateKey::generate(type);  // tens of microseconds
-  }
+  if (type == config::KeyType::p256) co_return PrivateKey::generate(type);  // tens of microseconds
   if (!thread_) thread_ = std::make_unique<asio::thread_pool>(1);
   const auto made = co_await asio::co_spawn(*thread_, generate(type), asio::use_awaitable);
   co_return *made;

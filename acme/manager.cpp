@@ -245,7 +245,7 @@ CertificateStatus Manager::State::status_of(const Entry& entry) const {
   status.name = entry.name;
   status.on_demand = entry.on_demand();
   status.last_error = setback.sentence;
-  status.next_attempt = setback.next_attempt;
+  if (!entry.ordering) status.next_attempt = setback.next_attempt;
   if (entry.certificate) {
     status.issuer = entry.certificate->issuer();
     status.serial = entry.certificate->serial();

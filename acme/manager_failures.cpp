@@ -70,14 +70,11 @@ void Manager::State::not_heard(Entry& entry) {
 
 /// What the budget learns of it.
 void Manager::State::limited(Entry& entry, Desk& desk, const Failure& failure) {
+  const unsigned failed = failed_validations(failure);
+  desk.budget.validation_failed(entry.name, clock.wall(), failed);
   const bool told = failure.kind == FailureClass::rate_limit && failure.retry_at;
-  if (failure.kind == FailureClass::validation)
-    desk.budget.validation_failed(entry.name, clock.wall());
-  else if (told)
-    desk.budget.limited({entry.name}, failure.sentence, *failure.retry_at);
-  else
-    return;
-  desk.budget_changed = true;
+  if (told) desk.budget.limited({entry.name}, failure.sentence, *failure.retry_at);
+  desk.budget_changed = desk.budget_changed || failed > 0 || told;
 }
 
 /// Nobody is asked now: the next attempt in its own time, or when a CA answers again.

@@ -242,9 +242,11 @@ bool Manager::State::resume(Entry& entry) {
   Setback& setback = entry.past.setback;
   if (std::exchange(entry.resumed, false) && !entry.journalled) {
     if (review_holds(setback, candidates(entry), clock.wall())) begin_anew(setback);
+    // What was found here costs no CA anything: a person may have mended it before he restarted us.
     const bool imposed =
-        setback.kind == FailureClass::validation || setback.kind == FailureClass::rate_limit ||
-        setback.kind == FailureClass::policy || setback.kind == FailureClass::account;
+        !setback.local &&
+        (setback.kind == FailureClass::validation || setback.kind == FailureClass::rate_limit ||
+         setback.kind == FailureClass::policy || setback.kind == FailureClass::account);
     if (imposed && setback.failures > 0 && setback.next_attempt > clock.wall()) {
       base::log::info("{}; as before the restart, next attempt {}", setback.sentence,
                       spoken_time(setback.next_attempt, clock.wall()));
@@ -315,6 +317,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   order.wanted.id = entry.order_id();
   order.wanted.names = {entry.name};
   order.wanted.first_challenge = entry.past.challenge;
+  if (!rehearsal) order.wanted.verdicts_max = validations_left(entry.past.setback, clock.wall());
   if (!rehearsal) order.wanted.replaces = replaced_by(entry, *desk);
   order.urgency = urgency_of(entry);
   order.done = [weak = weak_from_this(), name = entry.name, desk,
@@ -345,6 +348,7 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool 
   if (entry == nullptr) return;
   entry->ordering.reset();
   entry->rehearsing = false;
+  if (!rehearsal) count_placed(*entry, *desk, outcome ? outcome->orders : outcome.error().orders);
   if (!outcome && entry->budgeted) desk->budget.not_issued({name});
   entry->budgeted = false;
   if (entry->claim == Claim::none) {  // its site was removed meanwhile: kept for its return
@@ -368,11 +372,25 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool 
     obtained(*entry, desk, std::move(*outcome));
 }
 
+/// What the CA counts of one attempt's orders beyond what was taken when it began: those after a
+/// challenge that failed, and the one without the predecessor that it was to replace.
+void Manager::State::count_placed(Entry& entry, Desk& desk, unsigned orders) {
+  if (orders == 0) return;
+  if (!std::exchange(entry.budgeted, true)) desk.budget.ordered({entry.name}, clock.wall());
+  for (unsigned further = 1; further < orders; ++further) desk.budget.ordered_again(clock.wall());
+  desk.budget_changed = true;
+}
+
 void Manager::State::obtained(Entry& entry, const DeskPtr& desk, Issued issued) {
   const bool renewed = entry.certificate != nullptr;
   metrics.add(renewed ? base::Metric::certificates_renewed : base::Metric::certificates_issued);
   const bool recovered = entry.past.setback.told != Wall{};
+  note_failed_validations(entry.past.setback, issued.verdicts, clock.wall());
+  desk->budget.validation_failed(entry.name, clock.wall(), issued.verdicts);
+  desk->budget_changed = desk->budget_changed || issued.verdicts > 0;
   end_episode(entry.past.setback, clock.wall());
+  if (renewed && advised(entry).value_or(Wall::max()) <= clock.wall())
+    entry.past.heeded = clock.wall();
   entry.past.advice = {};
   if (!issued.challenge.empty()) {
     const auto& challenges = snapshot->acme.challenges;

@@ -68,13 +68,12 @@ void Manager::State::unload(Entry& entry) {
 
 void Manager::State::plan_renewal(Entry& entry) {
   const auto life = lifetime_of(*entry.certificate);
-  const auto suggested = advised(entry);
+  std::optional<Suggestion> suggested;
+  if (const auto instant = advised(entry)) suggested = Suggestion{*instant, entry.past.heeded};
   entry.renew_at = renewal_due(life, snapshot->acme.renew_before, entry.id, suggested);
   // A clock far ahead makes even a new certificate look old.
-  if (entry.renewed_at != Wall{})
-    entry.renew_at =
-        std::max(entry.renewed_at + (suggested ? suggestion_rest(life) : life.length() / 10),
-                 entry.renew_at);
+  if (entry.renewed_at != Wall{} && !suggested)
+    entry.renew_at = std::max(entry.renewed_at + life.length() / 10, entry.renew_at);
   if (is_revoked(entry)) entry.renew_at = std::min(entry.renew_at, clock.wall());
   auto& planned = renewals[entry.name];
   agenda.cancel(planned);

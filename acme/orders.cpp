@@ -45,6 +45,18 @@ asio::awaitable<Outcome<Issued>> guarded(std::shared_ptr<Orders> orders, Wanted 
   co_return failure;
 }
 
+/// Makes one sum of the orders of all tries, and the outcome's.
+void add_placed(unsigned& sum, Outcome<Issued>& outcome) {
+  sum += outcome ? outcome->orders : outcome.error().orders;
+  if (outcome) {
+    outcome->orders = sum;
+    return;
+  }
+  Failure failure = outcome.error();
+  failure.orders = sum;
+  outcome = std::move(failure);
+}
+
 asio::awaitable<bool> guarded_probe(std::shared_ptr<Orders> orders) {
   co_await asio::this_coro::throw_if_cancelled(false);
   try {
@@ -60,6 +72,7 @@ asio::awaitable<bool> guarded_probe(std::shared_ptr<Orders> orders) {
 struct Orders::Run {
   Order order;
   unsigned tries = 0;
+  unsigned placed = 0;  // orders at the CA, in all tries
   bool trying = false;  // the authority is at it; else between two tries
   Monotonic::time_point since{};
   std::optional<Monotonic::time_point> first_failure;
@@ -153,6 +166,7 @@ void Orders::attempt(const RunPtr& run) {
 void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   run->trying = false;
   agenda_.cancel(run->suspicion);
+  add_placed(run->placed, outcome);
   if (outcome || (outcome.error().kind != FailureClass::transport &&
                   outcome.error().kind != FailureClass::rate_limit)) {
     const bool local =

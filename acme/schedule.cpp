@@ -55,16 +55,12 @@ WallClock::time_point renewal_due(const Lifetime& lifetime,
   const auto earliest = lifetime.not_before + part(1.0 / 3.0);
   auto due = std::max(lifetime.not_before + part(share + 0.05 * spread(id, 0)), earliest);
   if (suggested) {
-    due = std::max(*suggested, lifetime.not_before + suggestion_rest(lifetime));
+    const auto rest = std::min<WallClock::duration>(part(0.1), suggestion_rest_max);
+    due = std::max({suggested->instant, lifetime.not_before, suggested->heeded + rest});
     due = std::min(due, lifetime.not_before + part(4.0 / 5.0));
   }
   if (renew_before) due = std::min(due, std::max(lifetime.not_after - *renew_before, earliest));
   return due;
-}
-
-WallClock::duration suggestion_rest(const Lifetime& lifetime) {
-  const auto life = std::max(lifetime.length(), WallClock::duration::zero());
-  return std::min<WallClock::duration>(life / 10, suggestion_rest_max);
 }
 
 std::optional<WallClock::time_point> instant_in(const RenewalWindow& offered,

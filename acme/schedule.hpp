@@ -19,17 +19,21 @@ struct Lifetime {
   base::WallClock::duration length() const { return not_after - not_before; }
 };
 
+/// When the CA wants a certificate renewed.
+struct Suggestion {
+  base::WallClock::time_point instant{};
+  base::WallClock::time_point heeded{};  // when one before it was last followed
+};
+
 /// notBefore + 2/3 of the lifetime (1/2 under 10 d) ± 5 % by `id`, or `renew_before` its end,
 /// whichever is earlier, but never in the first third: a renewal would follow the other.
 /// `suggested`: the instant in the CA's window takes the place of the share, except when a fifth
-/// of the lifetime is left, and except in the first 6 h (or tenth of the lifetime): a CA that is
-/// mad may cost four renewals a day and no more.
-base::WallClock::time_point renewal_due(
-    const Lifetime& lifetime, std::optional<config::Duration> renew_before, std::string_view id,
-    std::optional<base::WallClock::time_point> suggested = std::nullopt);
-
-/// How long the CA's suggestion leaves a new certificate alone, see renewal_due().
-base::WallClock::duration suggestion_rest(const Lifetime& lifetime);
+/// of the lifetime is left, and except within 6 h (or a tenth of the lifetime) of a renewal that
+/// was made for the same reason: a CA that is mad may cost four renewals a day and no more.
+base::WallClock::time_point renewal_due(const Lifetime& lifetime,
+                                        std::optional<config::Duration> renew_before,
+                                        std::string_view id,
+                                        std::optional<Suggestion> suggested = std::nullopt);
 
 /// The window in which a CA wants a certificate renewed (RFC 9773 section 4.2).
 struct RenewalWindow {

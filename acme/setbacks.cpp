@@ -12,6 +12,7 @@ using Time = Setbacks::Time;
 namespace {
 
 constexpr std::chrono::hours validations_count{1};
+constexpr std::chrono::hours heeded_counts{24};
 constexpr std::chrono::hours kept_after{30 * 24};
 /// What a clock that was wrong may have left behind.
 constexpr std::chrono::hours furthest{31 * 24};
@@ -108,6 +109,7 @@ json::object written(const Past& past) {
     object["advice"] =
         json::array{hex_of(past.advice.certificate), to_number(past.advice.window.start),
                     to_number(past.advice.window.end), to_number(past.advice.instant)};
+  put(object, "heeded", past.heeded);
   if (past.warned != 0) object["warned"] = json::array{hex_of(past.warned_of), past.warned};
   return object;
 }
@@ -196,6 +198,7 @@ Past past_in(const json::object& object, Time now) {
     past.advice.window = {to_time(parts->at(1)), to_time(parts->at(2))};
     past.advice.instant = to_time(parts->at(3));
   }
+  past.heeded = time_in(object, "heeded", now);
   const auto* warned = object.if_contains("warned");
   const auto* stage = warned == nullptr ? nullptr : warned->if_array();
   if (stage != nullptr && stage->size() == 2 && stage->at(1).is_int64()) {
@@ -218,6 +221,7 @@ bool Past::empty(Time now) const {
   const auto counts = [now](Time time) { return now - time < validations_count; };
   const auto holds = [now](const auto& one) { return one.second.until > now; };
   return setback.failures == 0 && challenge.empty() && advice.certificate == 0 && warned == 0 &&
+         now - heeded >= heeded_counts &&
          std::none_of(setback.holds.begin(), setback.holds.end(), holds) &&
          std::none_of(setback.failed_validations.begin(), setback.failed_validations.end(), counts);
 }

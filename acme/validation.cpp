@@ -161,7 +161,8 @@ Outcome<Validation::Choice> Validation::choose(const Authorization& authorizatio
   Failure failure;
   failure.kind = FailureClass::policy;
   failure.sentence = fmt::format(
-      "{}: {} offers {} for {}, [acme] challenges allows {}, and {} can be answered here",
+      "{}: {} offers {} for {}, [acme] challenges and CAA records allow {}, and {} can be answered "
+      "here",
       errand_.attempt.names, errand_.attempt.authority, joined(offered),
       authorization.wildcard ? "the wildcard" : name, joined(preferences_.types),
       fmt::join(solved_types, " and "));

@@ -76,6 +76,11 @@ int fail_stored(const base::Error& error, const std::string& storage, const std:
   if (error.kind != ErrorKind::not_found) return fail(exit_failed, error.context);
   const auto known = stored_certificates(storage);
   if (!known) return fail(exit_failed, error.context);
+  const bool stored_since =
+      std::any_of(known->begin(), known->end(), [&](const auto& one) { return one.name == name; });
+  if (stored_since)
+    return fail(exit_failed,
+                fmt::format("{}: its certificate is only being stored: ask again", name));
   return fail(exit_failed, unknown_certificate(name, *known).context);
 }
 

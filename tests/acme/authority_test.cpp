@@ -1,9 +1,12 @@
 #include "acme/authority.hpp"
 
+#include <map>
+
 #include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 
 #include "base/encoding.hpp"
+#include "tests/acme/scripted_ca.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/dns_server.hpp"
 #include "tests/support/memory_storage.hpp"
@@ -30,8 +33,11 @@ struct Scene {
         dns(control,
             [this](const Asked& asked) {
               Reply reply;
+              const auto other = others.find(asked.name);
               if (asked.name == "example.com" && !value.empty())
                 reply.records = {test::dns::caa(asked.name, "issue", value)};
+              if (other != others.end())
+                reply.records = {test::dns::caa(asked.name, "issue", other->second)};
               return reply;
             }),
         fetcher(control),
@@ -46,14 +52,17 @@ struct Scene {
     acme.resolvers = {dns.address()};
   }
 
-  Failure obtain(const std::string& name = "www.example.com") {
+  Failure obtain(const std::string& name = "www.example.com") { return obtain_all({name}); }
+  Failure obtain_all(const std::vector<std::string>& names) {
     auto snapshot = std::make_shared<config::Snapshot>();
     snapshot->acme = acme;
     snapshot->acme.authorities = {settings};
     const auto authority = acme_authority(fetcher, storage, Solvers{http01, tls_alpn01},
                                           base::real_clock(), settings, snapshot);
     Wanted wanted;
-    wanted.id = wanted.names.emplace_back(name);
+    wanted.id = names.front();
+    wanted.names = names;
+    wanted.first_challenge = last_challenge;
     auto outcome = test::await(control, authority.obtain(std::move(wanted)));
     REQUIRE_FALSE(outcome.has_value());
     return outcome.error();
@@ -70,7 +79,9 @@ struct Scene {
   }
 
   boost::asio::io_context control;
-  std::string value;  // of example.com's issue property; empty: none
+  std::string value;                          // of example.com's issue property; empty: none
+  std::map<std::string, std::string> others;  // by owner
+  std::string last_challenge;                 // that proved the names
   test::ScriptedServer ca;
   test::dns::Server dns;
   test::MemoryStorage storage;
@@ -156,6 +167,38 @@ TEST_CASE("a record for one account is compared with the stored one, of this CA 
   CHECK_THAT(failure.sentence, Contains("than ours, https://ca.example/acct/1"));
   scene.value = "ca.example; accounturi=https://ca.example/acct/1";
   CHECK_FALSE(scene.obtain().local);
+}
+
+TEST_CASE("a challenge that the records do not accept is not tried, even when the others fail") {
+  test::ScriptedCa ca;
+  ca.offer({"http-01", "tls-alpn-01"});
+  ca.refuse_all("connection");
+  Scene scene;
+  scene.settings.directory = ca.authority.directory;
+  scene.settings.caa_identities = {"ca.example"};
+  const bool plain = GENERATE(true, false);
+  const std::string accepted = plain ? "http-01" : "tls-alpn-01";
+  const std::string forbidden = plain ? "tls-alpn-01" : "http-01";
+  scene.last_challenge = GENERATE(as<std::string>{}, "", "http-01", "tls-alpn-01");
+  scene.others["a.example"] = "ca.example; validationmethods=" + accepted;
+  const auto failure = scene.obtain("a.example");
+  CHECK_FALSE(failure.local);
+  CHECK(failure.verdicts == 1);
+  CHECK(ca.count("/order") == 1);
+  CHECK(ca.count("/challenge/" + accepted) == 1);
+  CHECK(ca.count("/challenge/" + forbidden) == 0);
+}
+
+TEST_CASE("names that no challenge can prove together are not ordered together") {
+  Scene scene;
+  scene.settings.caa_identities = {"ca.example"};
+  scene.others["a.example"] = "ca.example; validationmethods=http-01";
+  scene.others["b.example"] = "ca.example; validationmethods=tls-alpn-01";
+  const auto failure = scene.obtain_all({"a.example", "b.example"});
+  CHECK(failure.local);
+  CHECK(failure.type == "caa");
+  CHECK_THAT(failure.sentence, Contains("a.example, b.example: ca was not asked"));
+  CHECK(scene.ca.requests().empty());
 }
 
 TEST_CASE("an address has no CAA records to look at") {

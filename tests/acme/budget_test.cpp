@@ -189,6 +189,25 @@ TEST_CASE("Five failed validations of a name an hour") {
   CHECK(budget.ready_at({"b.example.com"}, start) == start);
 }
 
+TEST_CASE("Several validations that failed at once count each, and further orders the account's") {
+  AuthorityBudget budget(true);
+  budget.validation_failed("a.example.com", start, 3);
+  budget.validation_failed("a.example.com", start, 0);
+  CHECK(budget.left({"a.example.com"}, start).failures == 2);
+  budget.ordered({"a.example.com"}, start);
+  const auto before = budget.left({"a.example.com"}, start);
+  budget.ordered_again(start);
+  const auto after = budget.left({"a.example.com"}, start);
+  CHECK(after.orders == before.orders - 1);
+  CHECK(after.name_set == before.name_set);
+  CHECK(after.domain == before.domain);
+  AuthorityBudget other(false);
+  other.ordered_again(start);
+  other.validation_failed("a.example.com", start, 9);
+  CHECK(other.left({"a.example.com"}, start).orders == AuthorityBudget::orders.capacity);
+  CHECK(other.left({"a.example.com"}, start).failures == AuthorityBudget::failures.capacity);
+}
+
 TEST_CASE("A 429 empties the bucket it names") {
   const Time until = start + 5h;
   const auto after = [&](const std::string& words, const std::string& name) {

@@ -38,6 +38,7 @@ struct Town {
     life = std::make_unique<Life>(storage, responder, authority, acme, &alpn);
     auto asked = wanted(host, {host});
     asked.first_challenge = first;
+    asked.challenges = allowed;
     asked.verdicts_max = verdicts_max;
     return await(life->control, life->issuer.obtain(std::move(asked)));
   }
@@ -56,6 +57,7 @@ struct Town {
   config::CertificateAuthority authority;
   config::Acme acme;
   unsigned verdicts_max = 4;
+  Types allowed;  // of those that are configured; none: all
   std::unique_ptr<Life> life;
 };
 
@@ -74,6 +76,7 @@ TEST_CASE("a name is proven by the first challenge of the configuration, and the
   REQUIRE(outcome.has_value());
   CHECK(outcome->challenge == town.acme.challenges.front());
   CHECK(outcome->verdicts == 0);
+  CHECK(outcome->orders == 1);
   CHECK(outcome->certificate->covers(name));
   const bool plain = town.acme.challenges.front() == "http-01";
   CHECK((town.responder.answered() > 0) == plain);
@@ -110,6 +113,7 @@ TEST_CASE("where one challenge fails the other is tried in a new order") {
   REQUIRE(outcome.has_value());
   CHECK(outcome->challenge == town.acme.challenges.back());
   CHECK(outcome->verdicts == 1);
+  CHECK(outcome->orders == 2);
   CHECK(town.orders() == 2);
   // Remembered, it costs nothing the next time.
   await(town.life->control, town.life->issuer.forget(name));
@@ -128,6 +132,7 @@ TEST_CASE("where every challenge fails each is tried once, and the sentence name
   const auto& failure = outcome.error();
   CHECK(failure.kind == FailureClass::validation);
   CHECK(failure.verdicts == 2);
+  CHECK(failure.orders == 2);
   CHECK_THAT(failure.sentence, Contains("a.example.com: pebble could not validate http-01: ") &&
                                    Contains("; it could not validate tls-alpn-01: ") &&
                                    Contains("404"));
@@ -145,6 +150,21 @@ TEST_CASE("no further challenge is tried when the CA's limit allows no further f
   CHECK(outcome.error().verdicts == 1);
   CHECK_THAT(outcome.error().sentence, Contains("http-01") && !Contains("tls-alpn-01: "));
   CHECK(town.orders() == 1);
+  CHECK(town.alpn.asked() == 0);
+}
+
+TEST_CASE("a challenge that may not be tried is not, though it is configured or succeeded last") {
+  Town town;
+  town.allowed = {"http-01"};
+  auto outcome = town.obtain(name, "tls-alpn-01");
+  REQUIRE(outcome.has_value());
+  CHECK(outcome->challenge == "http-01");
+  town.responder.mislead(404);
+  outcome = town.obtain("b.example.com", "tls-alpn-01");
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().verdicts == 1);
+  CHECK(outcome.error().orders == 1);
+  CHECK(town.orders() == 2);
   CHECK(town.alpn.asked() == 0);
 }
 

@@ -204,6 +204,51 @@ TEST_CASE("Production fails to validate a name four times an hour and no more") 
   CHECK(choose(list, setback, start + 1h).kind == Kind::order);
 }
 
+TEST_CASE("Each validation that failed on the way to one outcome counts among the four") {
+  Setback setback;
+  CHECK(validations_left(setback, start) == 4);
+  auto two = failure(FailureClass::validation);
+  two.verdicts = 2;
+  judge(setback, two, at("one"), start);
+  CHECK(validations_left(setback, start) == 2);
+  // Whatever came after it, the CA has counted the validation.
+  auto limited = failure(FailureClass::rate_limit, start + 2h);
+  limited.verdicts = 1;
+  judge(setback, limited, at("one"), start + 1min);
+  CHECK(setback.holds.contains("one"));
+  CHECK(validations_left(setback, start + 1min) == 1);
+  note_failed_validations(setback, 1, start + 2min);  // on the way to a certificate
+  end_episode(setback, start + 2min);
+  CHECK(validations_left(setback, start + 2min) == 0);
+  CHECK(validation_allowed(setback, start + 2min) == start + 1h);
+  CHECK(validations_left(setback, start + 1h) == 2);
+  CHECK(validations_left(setback, start + 1h + 1min) == 3);
+  CHECK(validations_left(setback, start + 2h) == 4);
+  // A clock that was set back since frees nobody at once, and locks nobody out.
+  CHECK(validations_left(setback, start - 30 * day) == 0);
+}
+
+TEST_CASE("What costs the CA nothing does not count among the four") {
+  Setback setback;
+  auto made = failure(FailureClass::validation);
+  made.verdicts = 2;
+  auto circumstances = at("one");
+  SECTION("found before it was asked") {
+    made.local = true;
+  }
+  SECTION("at the staging directory") {
+    circumstances.rehearsal = true;
+  }
+  SECTION("of another kind") {
+    made.kind = GENERATE(FailureClass::transport, FailureClass::policy, FailureClass::account,
+                         FailureClass::storage, FailureClass::internal);
+    made.verdicts = 0;
+  }
+  judge(setback, made, circumstances, start);
+  CHECK(validations_left(setback, start) == 4);
+  CHECK(setback.rehearsal != Rehearsal::due);
+}
+
 TEST_CASE("What was found before the CA was asked is no failure there") {
   Setback setback;
   auto record = failure(FailureClass::policy);

@@ -181,7 +181,7 @@ TEST_CASE("After 'too many requests' the next order is the probe") {
 TEST_CASE("The CA's instant takes the place of the share, within bounds") {
   const auto life = lasting(90 * day);
   const auto due = [&](Wall suggested, std::optional<config::Duration> before = std::nullopt) {
-    return renewal_due(life, before, "a", suggested) - start;
+    return renewal_due(life, before, "a", Suggestion{suggested}) - start;
   };
   CHECK(due(start + 50 * day) == 50 * day);
   CHECK(due(start + 70 * day) == 70 * day);
@@ -191,8 +191,15 @@ TEST_CASE("The CA's instant takes the place of the share, within bounds") {
   CHECK(due(start + 70 * day, config::Duration(40 * day)) == 50 * day);
   CHECK(due(start + 40 * day, config::Duration(40 * day)) == 40 * day);
   // Past: now, but a CA that is mad gets four renewals a day at the most.
-  CHECK(due(start - 50 * day) == 6h);
-  CHECK(renewal_due(lasting(10h), std::nullopt, "a", start) - start == 1h);
+  CHECK(due(start - 50 * day) == 0s);
+  const auto again = [](const Lifetime& lifetime, Wall heeded) {
+    return renewal_due(lifetime, std::nullopt, "a", Suggestion{start - 50 * day, heeded}) - start;
+  };
+  CHECK(again(life, start) == 6h);
+  CHECK(again(life, start - 5h) == 1h);
+  CHECK(again(life, start - 7h) == 0s);
+  CHECK(again(lasting(10h), start) == 1h);
+  CHECK(again(life, start + 1000 * day) == 72 * day);  // the clock was set back since
 }
 
 TEST_CASE("An instant is kept while its window stands") {

@@ -26,6 +26,7 @@ Past troubled() {
   setback.holds["two"] = {start + 20h, true, 0xfedcba9876543210};
   past.challenge = "tls-alpn-01";
   past.advice = {0x8000000000000001, {start + 24h, start + 48h}, start + 30h};
+  past.heeded = start - 3h;
   past.warned_of = 12;
   past.warned = 2;
   return past;
@@ -63,6 +64,7 @@ TEST_CASE("What is remembered of a name outlasts a restart, to the last field") 
   CHECK(past.advice.certificate == 0x8000000000000001);
   CHECK(past.advice.window == wanted.advice.window);
   CHECK(past.advice.instant == wanted.advice.instant);
+  CHECK(past.heeded == start - 3h);
   CHECK(past.warned_of == 12);
   CHECK(past.warned == 2);
 }
@@ -86,6 +88,10 @@ TEST_CASE("Names without trouble take no room, and only what changed is written"
   ended.challenge.clear();
   ended.advice = {};
   ended.warned = 0;
+  setbacks.remember("a.example", ended, start);
+  CHECK(setbacks.size() == 1);  // when the CA's wish was last followed counts for a day
+  setbacks.to_json(*shard);
+  ended.heeded = {};
   setbacks.remember("a.example", ended, start);
   CHECK(setbacks.size() == 0);
   CHECK(setbacks.changed() == shard);

@@ -169,7 +169,7 @@ def test_a_spent_budget_is_waited_for_and_says_until_when(gatehouse, config, let
             figure("budget of 50 a week spent: the 51st waits for", f"{wait / HOUR:.1f} h")
             assert 3 * HOUR < wait < 8 * HOUR, one
         assert lets_encrypt.ca.orders() == 50
-    assert any(one["name"] in line and "next attempt" in line
+    assert any(one["name"] in line and "it is ordered" in line
                for line in program.log().splitlines() for one in waiting)
 
 
