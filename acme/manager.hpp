@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,11 @@ struct ManagerHooks {
   std::function<void(std::string zone, tls::CertificatePtr certificate)> serve_fallback;
   /// No longer to be served.
   std::function<void(std::string name)> withdraw;
+  /// May be empty: looks, as a visitor would, whether `certificate` is what `name` is answered with
+  /// now, and reports once what is wrong, as a sentence's end; empty: nothing that can be seen.
+  std::function<void(std::string name, tls::CertificatePtr certificate,
+                     std::function<void(std::string problem)> report)>
+      check;
   /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
   std::function<tls::CertificatePtr(const std::string& name)> own_fallback;
 };
@@ -40,7 +46,7 @@ struct ManagerHooks {
 struct CertificateStatus {
   std::string name;
   std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired", or
-                       // "stored": on demand, and not read since the start
+                       // "stored": not in memory, as its last visit is long ago
   std::string issuer;  // empty: none yet
   std::string serial;
   std::chrono::system_clock::time_point not_before, not_after, renew_at;  // epoch: unknown
@@ -69,10 +75,13 @@ class Manager {
   void acquire(std::string name, std::string client_address,
                std::function<void(tls::Acquired)> deliver);
 
-  /// A handshake was served from the table for an on-demand name: keeps it among those that renew.
+  /// A handshake was served from the table: keeps the name in memory, and one on demand among those
+  /// that renew.
   void seen(const std::string& name);
 
   std::vector<CertificateStatus> status() const;
+  /// How many are in each state, without the list.
+  std::map<std::string, size_t> states() const;
 
   /// Looks at the clocks now: after the machine slept, or a test moved them.
   void recheck();

@@ -54,13 +54,11 @@ void Manager::State::erase(const std::string& name) {
   agenda.cancel(entry.reminder);
   agenda.cancel(entry.save_retry);
   awaiting_ca.erase(name);
-  if (entry.on_demand()) {
-    if (entry.certificate)
-      loaded_on_demand.erase(entry.loaded_place);
-    else
-      --awaited_on_demand;
-  }
+  if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
+  unlist(entry);
+  const std::string gone = name;  // `name` may be the entry's own
   entries.erase(found);
+  renewal_over(gone);
 }
 
 // --- loading
@@ -101,7 +99,7 @@ asio::awaitable<void> Manager::State::load(std::shared_ptr<State> self, std::str
   if (before->claim == Claim::internal)
     stored = co_await self->vault.load_internal(id);
   else
-    stored = co_await self->vault.load(id);
+    stored = co_await self->vault.load(id, name);
   --self->loads_running;
   if (Entry* entry = self->find(name)) self->loaded(*entry, std::move(stored));
   if (!self->stopped) self->start_loads();
@@ -248,6 +246,15 @@ void Manager::State::want(Entry& entry) {
   give_fallback(entry);
 }
 
+Urgency Manager::State::urgency_of(const Entry& entry) const {
+  if (entry.certificate) {
+    const Lifetime life = lifetime_of(*entry.certificate);
+    return life.not_after - clock.wall() <= life.length() / 5 ? Urgency::expiring : Urgency::due;
+  }
+  const bool wished = entry.wished != base::Monotonic::time_point{};
+  return wished || !entry.waiters.empty() ? Urgency::visited : Urgency::fresh;
+}
+
 void Manager::State::submit(Entry& entry, const DeskPtr& desk) {
   agenda.cancel(entry.retry);
   entry.ordering = desk;
@@ -255,10 +262,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk) {
   Order order;
   order.id = entry.id;
   order.names = {entry.name};
-  order.urgency = Urgency::fresh;
-  if (!entry.waiters.empty() || entry.wished != base::Monotonic::time_point{})
-    order.urgency = Urgency::visited;
-  if (entry.certificate) order.urgency = Urgency::expiring;
+  order.urgency = urgency_of(entry);
   order.done = [weak = weak_from_this(), name = entry.name,
                 desk](Outcome<tls::CertificatePtr> outcome) {
     if (const auto self = weak.lock()) self->ordered(name, desk, std::move(outcome));
@@ -288,6 +292,7 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk,
   Entry* entry = find(name);
   if (entry == nullptr) return;
   entry->ordering.reset();
+  if (outcome || !outcome.error().sentence.empty()) renewal_over(name);
   if (!outcome) desk->budget.not_issued({name});
   if (entry->claim == Claim::none) {  // its site was removed meanwhile: kept for its return
     if (outcome) {
@@ -319,6 +324,7 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, tls::Certificat
   agenda.cancel(entry.retry);
   // A clock far ahead makes even a new certificate look old.
   entry.renewed_until = clock.wall() + lifetime_of(*certificate).length() / 10;
+  const Swap swap{entry.name, certificate, entry.certificate, desk};
   adopt(entry, std::move(certificate), desk->settings.name);
   base::log::info("{}: certificate {} from {}, valid until {}, to be renewed {}", entry.name,
                   renewed ? "renewed" : "obtained", desk->settings.name,
@@ -328,6 +334,7 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, tls::Certificat
   const std::string name = entry.name;
   give_certificate(entry);
   if (Entry* still = find(name)) save(*still, desk);
+  check_served(swap);
 }
 
 void Manager::State::failed(Entry& entry, const DeskPtr& desk, Failure failure) {
@@ -388,6 +395,7 @@ void Manager::State::await_ca(Entry& entry) {
 
 void Manager::State::attempt_at(Entry& entry, Wall when) {
   entry.next_attempt = when;
+  if (when > clock.wall()) renewal_over(entry.name);
   agenda.cancel(entry.retry);
   const auto wait = std::max<Wall::duration>(when - clock.wall(), Wall::duration::zero());
   entry.retry = agenda.after(wait, [this, name = entry.name] { retry_now(name); });
@@ -426,6 +434,7 @@ void Manager::State::ca_available() {
     entry->awaits_ca = false;
     if (!stopped) retry_now(name);
   }
+  take_due_looks();
 }
 
 /// Names without any certificate that the user configured, or that somebody lately came for.

@@ -107,8 +107,9 @@ void Claims::add(const std::string& host, Claim claim) {
   }
   // Orders are for names; an address is served by the default certificate (CERTIFICATES section 3).
   if (claim == Claim::automatic && is_address(host)) claim = Claim::off;
-  if (!hosts_.emplace(host, claim).second) return;  // the first site wins, as in routing
-  if (claim == Claim::automatic || claim == Claim::internal) standing_.emplace_back(host, claim);
+  const auto [place, added] = hosts_.emplace(host, claim);
+  if (!added) return;  // the first site wins, as in routing
+  if (claim == Claim::automatic || claim == Claim::internal) standing_.push_back(&*place);
 }
 
 Claims::Found Claims::find(std::string_view name) const {

@@ -92,8 +92,10 @@ void Orders::raise(const std::string& id, Urgency urgency) {
   if (found == place_of_.end() || found->second.first <= urgency) return;
   auto entry = waiting_.extract(found->second);
   entry.key().first = urgency;
+  entry.mapped().urgency = urgency;
   found->second = entry.key();
   waiting_.insert(std::move(entry));
+  start_next();
 }
 
 void Orders::wished() {
@@ -118,14 +120,24 @@ void Orders::detach() {
 void Orders::start_next() {
   // On trial, one order shows whether the CA takes any.
   const size_t most = breaker_.on_trial() ? 1 : running_max;
-  while (running_.size() < most && !waiting_.empty() && !breaker_.open()) {
-    auto entry = waiting_.extract(waiting_.begin());
+  while (running_.size() < most && !breaker_.open()) {
+    const auto next = next_waiting();
+    if (next == waiting_.end()) return;
+    auto entry = waiting_.extract(next);
     auto run = std::make_shared<Run>();
     run->order = std::move(entry.mapped());
     place_of_.erase(run->order.id);
     running_.emplace(run->order.id, run);
+    if (run->order.urgency == Urgency::visited) ++visitors_running_;
     attempt(run);
   }
+}
+
+std::map<std::pair<Urgency, uint64_t>, Order>::iterator Orders::next_waiting() {
+  if (running_.size() - visitors_running_ < running_max - kept_for_visitors)
+    return waiting_.begin();
+  const auto next = waiting_.lower_bound({Urgency::visited, 0});
+  return next != waiting_.end() && next->first.first == Urgency::visited ? next : waiting_.end();
 }
 
 void Orders::attempt(const RunPtr& run) {
@@ -199,6 +211,7 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
 
 void Orders::finish(const RunPtr& run, CertificateOutcome outcome) {
   running_.erase(run->order.id);
+  if (run->order.urgency == Urgency::visited) --visitors_running_;
   auto done = std::move(run->order.done);
   if (done) done(std::move(outcome));
   if (!detached_) start_next();

@@ -21,7 +21,12 @@
 namespace gatehouse::acme {
 
 /// Who goes first.
-enum class Urgency : uint8_t { expiring, visited, fresh };
+enum class Urgency : uint8_t {
+  expiring,  // little of its life is left
+  visited,   // somebody waits, or did
+  fresh,     // a configured name without a certificate
+  due,       // a renewal in good time
+};
 
 struct Order {
   std::string id;  // in storage
@@ -34,6 +39,8 @@ struct Order {
 class Orders : public std::enable_shared_from_this<Orders> {
  public:
   static constexpr size_t running_max = 32;
+  /// Of these, kept for names that somebody came for: no number of renewals makes him wait.
+  static constexpr size_t kept_for_visitors = 4;
   static constexpr size_t waiting_max = 10'000;
   /// An order that runs this long without an end makes the CA suspect: it is probed.
   static constexpr std::chrono::seconds suspect_after{7};
@@ -78,6 +85,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   using RunPtr = std::shared_ptr<Run>;
 
   void start_next();
+  std::map<std::pair<Urgency, uint64_t>, Order>::iterator next_waiting();
   void attempt(const RunPtr& run);
   void attempted(const RunPtr& run, Outcome<tls::CertificatePtr> outcome);
   bool try_again(const RunPtr& run, const Failure& failure);
@@ -100,6 +108,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   std::map<std::pair<Urgency, uint64_t>, Order> waiting_;
   std::unordered_map<std::string, std::pair<Urgency, uint64_t>> place_of_;
   std::unordered_map<std::string, RunPtr> running_;
+  size_t visitors_running_ = 0;
   uint64_t last_place_ = 0;
   Agenda::Id probe_ = 0;
   base::Monotonic::time_point probe_due_{};

@@ -188,7 +188,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHel
   const auto found = table->find(hello.server_name);
   using Match = tls::CertificateTable::Match;
   if (found.match == Match::exact || found.match == Match::wildcard) {
-    if (on_demand) worker_.seen(hello.server_name);
+    worker_.seen(hello.server_name);
     co_return *found.certificate;
   }
   if (hello.offers_acme && !hello.offers_http1 && !hello.offers_h2) {

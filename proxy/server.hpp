@@ -34,7 +34,7 @@ using LocalResponder = std::function<const std::string*(size_t worker, std::stri
 struct ServerHooks {
   tls::AcquireCertificate acquire;                    // called on a worker's thread
   LocalResponder local;                               // called on a worker's thread
-  std::function<void(const std::string& name)> seen;  // on-demand name served; any worker's thread
+  std::function<void(const std::string& name)> seen;  // served from the table; any worker's thread
 };
 
 struct ServerStatus {
