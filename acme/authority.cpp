@@ -46,8 +46,8 @@ class InternalIssuer {
  public:
   InternalIssuer(Storage& storage, const base::Clock& clock) : storage_(storage), clock_(clock) {}
 
-  static asio::awaitable<Outcome<tls::CertificatePtr>> obtain(std::shared_ptr<InternalIssuer> self,
-                                                              std::vector<std::string> names);
+  static asio::awaitable<Outcome<Issued>> obtain(std::shared_ptr<InternalIssuer> self,
+                                                 std::vector<std::string> names);
 
  private:
   asio::awaitable<base::Result<tls::CertificatePtr>> root();
@@ -65,13 +65,15 @@ Failure internal_failure(const base::Error& error, const std::string& name) {
   return failure;
 }
 
-asio::awaitable<Outcome<tls::CertificatePtr>> InternalIssuer::obtain(
-    std::shared_ptr<InternalIssuer> self, std::vector<std::string> names) {
+asio::awaitable<Outcome<Issued>> InternalIssuer::obtain(std::shared_ptr<InternalIssuer> self,
+                                                        std::vector<std::string> names) {
   auto root = co_await self->root();
   if (!root) co_return internal_failure(root.error(), names.front());
   auto leaf = tls::InternalAuthority::issue(**root, names, internal_leaf_lifetime);
   if (!leaf) co_return internal_failure(leaf.error(), names.front());
-  co_return *leaf;
+  Issued issued;
+  issued.certificate = *leaf;
+  co_return issued;
 }
 
 asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::root() {
@@ -112,6 +114,16 @@ asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::make_root() {
   co_return root_;
 }
 
+/// As Client tells of what a CA does not offer.
+template <class T>
+asio::awaitable<Outcome<T>> unsupported(std::string why) {
+  Failure failure;
+  failure.status = 404;
+  failure.type = "unsupported";
+  failure.sentence = std::move(why);
+  co_return failure;
+}
+
 asio::awaitable<void> nothing() {
   co_return;
 }
@@ -124,7 +136,7 @@ asio::awaitable<std::optional<base::WallClock::time_point>> no_date() {
 
 }  // namespace
 
-Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Http01& http01,
+Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solvers,
                          const base::Clock& clock, const config::CertificateAuthority& authority,
                          config::SnapshotPtr snapshot) {
   // The issuer may keep a reference to the settings, so the snapshot travels with it.
@@ -135,18 +147,24 @@ Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Http01& http0
   auto kept = std::make_shared<Kept>();
   kept->snapshot = snapshot;
   kept->issuer =
-      std::make_unique<Issuer>(fetcher, storage, http01, clock, authority, snapshot->acme);
+      std::make_unique<Issuer>(fetcher, storage, solvers, clock, authority, snapshot->acme);
   Authority made;
   made.name = authority.name;
   made.directory = authority.directory;
-  made.obtain = [kept](std::string id, std::vector<std::string> names) {
-    return kept->issuer->obtain(std::move(id), std::move(names));
-  };
+  made.obtain = [kept](Wanted wanted) { return kept->issuer->obtain(std::move(wanted)); };
   made.forget = [kept](std::string id) { return kept->issuer->forget(std::move(id)); };
   made.probe = [&fetcher, url = authority.directory, trust = authority.trust] {
     return shows_directory(&fetcher, url, trust);
   };
+  made.renewal_info = [kept](std::string certificate_id) {
+    return kept->issuer->renewal_info(std::move(certificate_id));
+  };
+  made.revoke = [kept](tls::CertificatePtr certificate, int reason) {
+    return kept->issuer->revoke(std::move(certificate), reason);
+  };
+  made.roll_over_account_key = [kept] { return kept->issuer->roll_over_account_key(); };
   made.orders_placed = [kept] { return kept->issuer->orders_placed(); };
+  made.accounts_made = [kept] { return kept->issuer->accounts_made(); };
   made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
     return date_of(&fetcher, url, trust);
   };
@@ -157,11 +175,23 @@ Authority internal_authority(Storage& storage, const base::Clock& clock) {
   auto issuer = std::make_shared<InternalIssuer>(storage, clock);
   Authority made;
   made.name = internal_authority_name;
-  made.obtain = [issuer](std::string, std::vector<std::string> names) {
-    return InternalIssuer::obtain(issuer, std::move(names));
+  made.obtain = [issuer](Wanted wanted) {
+    return InternalIssuer::obtain(issuer, std::move(wanted.names));
   };
   made.forget = [](std::string) { return nothing(); };
   made.probe = [] { return always(); };
+  made.renewal_info = [](std::string) {
+    return unsupported<RenewalInfo>("the internal authority has no renewal information");
+  };
+  made.revoke = [](tls::CertificatePtr, int) {
+    return unsupported<void>(
+        "the internal authority keeps no list of revoked certificates, so no client would notice: "
+        "have the certificate renewed, and if its key is known to others, make the clients trust a "
+        "new root");
+  };
+  made.roll_over_account_key = [] {
+    return unsupported<void>("the internal authority has no account");
+  };
   made.orders_placed = [] { return uint64_t{0}; };
   made.date = [] { return no_date(); };
   return made;

@@ -20,6 +20,7 @@ constexpr std::chrono::hours furthest{8 * 24};
 
 const std::string everywhere_key = "issues";
 const std::string orders_key = "orders";
+const std::string accounts_key = "accounts";
 
 std::string domain_key(const std::string& domain) {
   return "domain:" + domain;
@@ -48,6 +49,14 @@ int64_t to_number(Time time) {
 
 }  // namespace
 
+uint32_t Buckets::left(const std::string& key, const Limit& limit, Time now) const {
+  const auto found = full_at_.find(key);
+  if (found == full_at_.end() || found->second <= now) return limit.capacity;
+  const auto interval = std::chrono::duration_cast<Time::duration>(limit.interval());
+  const auto taken = (found->second - now + interval - Time::duration(1)) / interval;
+  return limit.capacity - static_cast<uint32_t>(std::min<int64_t>(taken, limit.capacity));
+}
+
 Time Buckets::ready_at(const std::string& key, const Limit& limit, Time now,
                        uint32_t reserve) const {
   const auto found = full_at_.find(key);
@@ -75,6 +84,10 @@ void Buckets::empty_until(const std::string& key, const Limit& limit, Time until
 
 void Buckets::tidy(Time now) {
   std::erase_if(full_at_, [now](const auto& bucket) { return bucket.second <= now; });
+}
+
+void Buckets::each(const std::function<void(const std::string&)>& look) const {
+  for (const auto& [key, full_at] : full_at_) look(key);
 }
 
 std::string Buckets::to_json() const {
@@ -110,13 +123,18 @@ std::optional<Time> OnDemandBudget::take(const std::string& name, Time now) {
   return std::nullopt;
 }
 
-Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now) const {
-  Time ready = std::max(buckets.ready_at(orders_key, orders, now),
-                        buckets.ready_at(set_key(names), per_name_set, now, kept_for_a_person));
-  for (const auto& domain : domains_of(names))
-    ready = std::max(ready, buckets.ready_at(domain_key(domain), per_domain, now));
+Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now, Order order) const {
+  Time ready = now;
   for (const auto& name : names)
     ready = std::max(ready, buckets.ready_at(failure_key(name), failures, now));
+  if (order.replaces) return ready;
+  // A CA that keeps forgetting the account would have one made with each order.
+  ready = std::max({ready, buckets.ready_at(accounts_key, accounts, now),
+                    buckets.ready_at(orders_key, orders, now)});
+  const uint32_t kept = counted_ && !order.by_person ? kept_for_a_person : 0;
+  ready = std::max(ready, buckets.ready_at(set_key(names), per_name_set, now, kept));
+  for (const auto& domain : domains_of(names))
+    ready = std::max(ready, buckets.ready_at(domain_key(domain), per_domain, now));
   return ready;
 }
 
@@ -137,6 +155,10 @@ void AuthorityBudget::validation_failed(const std::string& name, Time now) {
   if (counted_) buckets.take(failure_key(name), failures, now);
 }
 
+void AuthorityBudget::account_made(Time now) {
+  if (counted_) buckets.take(accounts_key, accounts, now);
+}
+
 void AuthorityBudget::limited(const std::vector<std::string>& names, std::string_view words,
                               Time until) {
   const auto says = [words](std::string_view part) {
@@ -144,13 +166,39 @@ void AuthorityBudget::limited(const std::vector<std::string>& names, std::string
   };
   if (says("new orders")) {
     buckets.empty_until(orders_key, orders, until);
-  } else if (says("certificates") && says("already issued") && !says("exact set")) {
+  } else if (says("registrations")) {
+    buckets.empty_until(accounts_key, accounts, until);
+  } else if (says("exact set")) {
+    buckets.empty_until(set_key(names), per_name_set, until);
+  } else if (says("certificates") && says("already issued")) {
     for (const auto& domain : domains_of(names))
       buckets.empty_until(domain_key(domain), per_domain, until);
   } else {
-    // This exact set, "too many failed authorizations", or words we do not know: not this name.
+    // "too many failed authorizations", or words we do not know: not this name.
     for (const auto& name : names) buckets.empty_until(failure_key(name), failures, until);
   }
+}
+
+std::vector<AuthorityBudget::Bucket> AuthorityBudget::report(Time now) const {
+  std::vector<Bucket> list;
+  const auto add = [&](const std::string& key, const Limit& limit, uint32_t reserve) {
+    const uint32_t left = buckets.left(key, limit, now);
+    list.push_back({key, limit.capacity, left - std::min(left, reserve),
+                    buckets.ready_at(key, limit, now, reserve)});
+  };
+  if (counted_ || buckets.left(orders_key, orders, now) == 0) add(orders_key, orders, 0);
+  if (counted_ || buckets.left(accounts_key, accounts, now) == 0) add(accounts_key, accounts, 0);
+  buckets.each([&](const std::string& key) {
+    if (list.size() >= shown_max) return;
+    const bool set = key.starts_with("set:");
+    const Limit* limit = set                          ? &per_name_set
+                         : key.starts_with("domain:") ? &per_domain
+                         : key.starts_with("failed:") ? &failures
+                                                      : nullptr;
+    const uint32_t reserve = set && counted_ ? kept_for_a_person : 0;
+    if (limit != nullptr && buckets.left(key, *limit, now) <= reserve) add(key, *limit, reserve);
+  });
+  return list;
 }
 
 bool counts_like_letsencrypt(std::string_view directory) {

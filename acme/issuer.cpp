@@ -25,12 +25,15 @@ using boost::asio::awaitable;
 namespace {
 
 constexpr std::chrono::minutes obtain_time_max{5};
+constexpr std::chrono::seconds renewal_look_time_max{60};
+constexpr std::chrono::minutes revocation_time_max{2};
+constexpr std::chrono::minutes rollover_time_max{4};
 constexpr size_t names_max = 100;
 constexpr std::chrono::seconds date_skew_max{3600};
 /// Further beginnings of one obtain(), each after something was found gone at the CA.
-constexpr int fresh_starts_max = 4;
+constexpr int fresh_starts_max = 5;
 /// Something the CA has lost or no longer offers: begin again without it, once each.
-enum class Loss : uint8_t { none, order, account, profile };
+enum class Loss : uint8_t { none, order, account, profile, predecessor };
 
 /// One obtain() on its way.
 struct Job {
@@ -39,11 +42,13 @@ struct Job {
   Errand errand;
   AccountPtr account;
   std::string profile;
+  std::string replaces;
   std::optional<JournalEntry> entry;
   bool search = false;     // an earlier order may exist whose URL was not written
   bool resumed = false;    // the order in `entry` is from before
   bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
   Loss loss = Loss::none;
+  std::string challenge;  // the type that proved the names, in this life
 };
 
 Failure internal_failure(const Errand& errand, std::string_view what) {
@@ -70,25 +75,32 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
   return a == b;
 }
 
-/// The CA answered, and its answer means that no order was made.
-bool means_refused(const Failure& failure) {
-  return failure.status >= 400 && failure.status < 500 && failure.kind != FailureClass::transport;
+/// Of an order that names its predecessor, for reasons that may lie in that (RFC 9773 section 5).
+bool may_do_without_predecessor(const Failure& failure) {
+  return failure.status >= 400 && failure.status < 500 && failure.status != 429 &&
+         failure.type != "accountDoesNotExist" && failure.type != "badNonce";
+}
+
+/// The account is not the one that obtained the certificate, or is none.
+bool means_not_ours(const Failure& failure) {
+  return failure.kind == FailureClass::account || failure.type == "unauthorized" ||
+         failure.status == 403;
 }
 
 }  // namespace
 
 struct Issuer::State {
-  State(base::Fetcher& fetcher, Storage& storage, Http01& solver, const base::Clock& c,
+  State(base::Fetcher& fetcher, Storage& storage, Solvers ways, const base::Clock& c,
         config::CertificateAuthority authority, const config::Acme& acme)
       : clock(c),
-        http01(solver),
+        solvers(ways),
         settings(acme),
         client(fetcher, storage, c, std::move(authority)),
         accounts(client, storage, c, acme.email),
         journal(storage) {}
 
   const base::Clock& clock;
-  Http01& http01;
+  Solvers solvers;
   const config::Acme& settings;
   Client client;
   AccountKeeper accounts;
@@ -100,7 +112,7 @@ struct Issuer::State {
 
   Errand errand_for(const std::vector<std::string>& names, std::chrono::seconds time_max) const;
 
-  awaitable<Outcome<tls::CertificatePtr>> obtain(Job& job);
+  awaitable<Outcome<Issued>> obtain(Job& job);
   awaitable<Outcome<void>> recall(Job& job);
   awaitable<void> recover(Job& job);
   awaitable<Outcome<tls::CertificatePtr>> attempt(Job& job);
@@ -134,9 +146,9 @@ struct Taken {
 
 // ---------------------------------------------------------------- outside
 
-Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Http01& http01, const base::Clock& clock,
+Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Solvers solvers, const base::Clock& clock,
                config::CertificateAuthority authority, const config::Acme& settings)
-    : state_(std::make_shared<State>(fetcher, storage, http01, clock, std::move(authority),
+    : state_(std::make_shared<State>(fetcher, storage, solvers, clock, std::move(authority),
                                      settings)) {}
 
 Issuer::~Issuer() = default;
@@ -145,18 +157,22 @@ uint64_t Issuer::orders_placed() const {
   return state_->placed;
 }
 
+uint64_t Issuer::accounts_made() const {
+  return state_->accounts.registered();
+}
+
 awaitable<void> Issuer::forget(std::string id) {
   co_await state_->journal.drop(id);
 }
 
-awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
-                                                       std::vector<std::string> names) {
+awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   const auto state = state_;
   Job job;
-  job.id = std::move(id);
-  job.names = normalized(names);
+  job.id = std::move(wanted.id);
+  job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
   job.profile = state->client.authority().profile;
+  job.replaces = std::move(wanted.replaces);
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
@@ -164,7 +180,45 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
     co_return internal_failure(job.errand, "this certificate is being obtained already");
   }
   const Taken taken(state->running, job.id);
+  co_await state->accounts.users().enter();
+  const Inside inside(state->accounts.users());
+  job.errand.deadline = state->clock.monotonic() + obtain_time_max;
   co_return co_await state->obtain(job);
+}
+
+awaitable<Outcome<RenewalInfo>> Issuer::renewal_info(std::string certificate_id) {
+  const auto state = state_;
+  Errand errand = state->errand_for({}, renewal_look_time_max);
+  errand.attempt.names.clear();
+  co_return co_await state->client.renewal_info(std::move(certificate_id), errand);
+}
+
+awaitable<Outcome<void>> Issuer::revoke(tls::CertificatePtr certificate, int reason) {
+  const auto state = state_;
+  co_await state->accounts.users().enter();
+  const Inside inside(state->accounts.users());
+  const Errand errand = state->errand_for(certificate->names(), revocation_time_max);
+  if (!is_revocation_reason(reason)) {
+    co_return internal_failure(errand, "a reason is one of " + revocation_reason_names());
+  }
+  const auto account = co_await state->accounts.ensure(errand);
+  if (!account && !means_not_ours(account.error())) co_return account.error();
+  if (account) {
+    const auto revoked =
+        co_await state->client.revoke(*account, certificate->leaf_der(), reason, errand);
+    if (revoked || !means_not_ours(revoked.error())) co_return revoked;
+    if (revoked.error().type == "accountDoesNotExist") state->accounts.forget((*account)->url);
+  }
+  const auto key = tls::PrivateKey::from_pem(certificate->key_pem(), "the certificate's key");
+  if (!key) co_return internal_failure(errand, key.error().context);
+  co_return co_await state->client.revoke(*key, certificate->leaf_der(), reason, errand);
+}
+
+awaitable<Outcome<void>> Issuer::roll_over_account_key() {
+  const auto state = state_;
+  Errand errand = state->errand_for({}, rollover_time_max);
+  errand.attempt.names.clear();
+  co_return co_await state->accounts.roll_over(errand);
 }
 
 // ---------------------------------------------------------------- the flow
@@ -179,7 +233,7 @@ Errand Issuer::State::errand_for(const std::vector<std::string>& names,
   return errand;
 }
 
-awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
+awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
   co_await client.transport().prefetch_nonce();  // on its way while storage is read
   const auto recalled = co_await recall(job);
   if (!recalled) co_return recalled.error();
@@ -190,8 +244,14 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
     job.account = std::move(*account);
     job.loss = Loss::none;
     auto outcome = co_await attempt(job);
-    const bool again = !outcome && job.loss != Loss::none && !met.contains(job.loss);
-    if (!again || starts >= fresh_starts_max) co_return outcome;
+    if (outcome) {
+      Issued issued;
+      issued.certificate = std::move(*outcome);
+      issued.challenge = std::move(job.challenge);
+      co_return issued;
+    }
+    const bool again = job.loss != Loss::none && !met.contains(job.loss);
+    if (!again || starts >= fresh_starts_max) co_return outcome.error();
     met.insert(job.loss);
     base::log::debug("{}: beginning again: {}", job.errand.attempt.names, outcome.error().sentence);
     co_await recover(job);
@@ -235,6 +295,14 @@ awaitable<void> Issuer::State::recover(Job& job) {
                       job.errand.attempt.authority, job.profile);
       job.profile.clear();
       break;
+    case Loss::predecessor:
+      base::log::info("{}: {} does not take the order as a replacement: ordering without that",
+                      job.errand.attempt.names, job.errand.attempt.authority);
+      job.replaces.clear();
+      if (job.entry && job.entry->order.empty()) break;
+      co_await journal.drop(job.id);
+      job.entry.reset();
+      break;
   }
 }
 
@@ -243,7 +311,7 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
   if (!order) co_return order.error();
   const Taken taken(orders_taken, job.entry->order);
   if (order->status == OrderStatus::pending) {
-    Validation validation(client, http01, clock, settings.challenges, job.account, job.errand);
+    Validation validation(client, solvers, clock, settings.challenges, job.account, job.errand);
     const auto validated = co_await validation.run(order->authorizations);
     if (!validated) {
       // Its order is spent: the next attempt needs a new one.
@@ -252,6 +320,7 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
       if (validated.error().type == "accountDoesNotExist") job.loss = Loss::account;
       co_return validated.error();
     }
+    job.challenge = validation.proven_by();
     order->status = OrderStatus::ready;
   }
   if (order->status != OrderStatus::valid) {
@@ -321,11 +390,17 @@ awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
 }
 
 awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
-  auto reply = co_await client.new_order(job.account, job.names, job.profile, job.errand);
+  OrderRequest request;
+  request.names = job.names;
+  request.profile = job.profile;
+  request.replaces = job.replaces;
+  auto reply = co_await client.new_order(job.account, std::move(request), job.errand);
   if (!reply) {
     const Failure& failure = reply.error();
     if (failure.type == "accountDoesNotExist") job.loss = Loss::account;
     if (failure.type == "invalidProfile" && !job.profile.empty()) job.loss = Loss::profile;
+    const bool replacing = job.loss == Loss::none && !job.replaces.empty();
+    if (replacing && may_do_without_predecessor(failure)) job.loss = Loss::predecessor;
     // Refused for good: nothing to find at the next attempt. Otherwise it may have been placed.
     if (job.loss == Loss::none && means_refused(failure)) co_await journal.drop(job.id);
     co_return failure;
@@ -385,6 +460,7 @@ awaitable<Outcome<OrderObject>> Issuer::State::finalize(Job& job, OrderObject or
       const bool final =
           means_refused(reply.error()) && reply.error().kind != FailureClass::rate_limit;
       if (final && job.resumed) job.loss = Loss::order;
+      if (final && !job.resumed && !job.replaces.empty()) job.loss = Loss::predecessor;
       if (final) co_await journal.drop(job.id);
       co_return reply.error();
     }

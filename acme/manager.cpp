@@ -19,36 +19,16 @@ using base::Result;
 namespace {
 
 constexpr std::chrono::minutes housekeeping_interval{10};
-constexpr std::chrono::seconds small_state_delay{1};
 constexpr std::chrono::hours purge_interval{24};
-constexpr std::chrono::minutes small_state_retry{1};
-constexpr const char* on_demand_rate_path = "on_demand/rate.json";
-constexpr const char* visits_path = "on_demand/visits.json";
-
-std::string rate_path(const std::string& ca) {
-  return "issuers/" + ca + "/rate.json";
-}
-
-bool same(const config::CertificateAuthority& a, const config::CertificateAuthority& b) {
-  return a.name == b.name && a.directory == b.directory && a.trust == b.trust &&
-         a.profile == b.profile && a.staging == b.staging && a.eab_kid == b.eab_kid &&
-         a.eab_hmac_key == b.eab_hmac_key;
-}
-
-bool same(const config::Acme& a, const config::Acme& b) {
-  return a.email == b.email && a.challenges == b.challenges && a.key_type == b.key_type &&
-         a.preferred_chain == b.preferred_chain;
-}
-
 }  // namespace
 
-Manager::State::State(asio::io_context& c, base::Fetcher& f, Storage& s, Http01& h,
+Manager::State::State(asio::io_context& c, base::Fetcher& f, Storage& s, Solvers h,
                       const base::Clock& k, base::MetricShard& m, ManagerHooks given,
                       MakeAuthority make)
     : control(c),
       fetcher(f),
       storage(s),
-      http01(h),
+      solvers(h),
       clock(k),
       metrics(m),
       hooks(std::move(given)),
@@ -118,77 +98,8 @@ asio::awaitable<Result<void>> Manager::State::read_storage() {
   auto index = co_await vault.read_index();
   if (!index) co_return index;
   co_await fallbacks.read_index();
-  auto rate = co_await storage.load(on_demand_rate_path);
-  if (rate) on_demand_budget.buckets = Buckets::from_json(*rate, clock.wall());
-  auto visited = co_await storage.load(visits_path);
-  if (visited) visits = Visits::from_json(*visited, clock.wall());
-  for (const auto* unreadable : {&rate, &visited})
-    if (!*unreadable && unreadable->error().kind != ErrorKind::not_found)
-      base::log::warn("{}; begun anew", unreadable->error().context);
+  co_await read_memory();
   co_return Result<void>();
-}
-
-DeskPtr Manager::State::make_desk(Authority authority, const config::CertificateAuthority& settings,
-                                  const config::Acme& acme) {
-  auto desk = std::make_shared<Desk>();
-  desk->settings = settings;
-  desk->acme = acme;
-  desk->budget = AuthorityBudget(counts_like_letsencrypt(settings.directory));
-  Orders::Events events;
-  const auto weak = weak_from_this();
-  const std::weak_ptr<Desk> weak_desk = desk;
-  events.opened = [weak, weak_desk] {
-    const auto self = weak.lock();
-    const auto opened = weak_desk.lock();
-    if (self && opened) self->ca_opened(opened->orders.get());
-  };
-  events.available = [weak] {
-    if (const auto self = weak.lock()) self->ca_available();
-  };
-  events.wanted = [weak] {
-    const auto self = weak.lock();
-    return self && self->ca_wanted();
-  };
-  desk->orders =
-      std::make_shared<Orders>(control, agenda, clock, std::move(authority), std::move(events));
-  return desk;
-}
-
-/// Desks whose settings did not change keep their breaker and their orders; the others' orders end
-/// in their own time.
-void Manager::State::set_desks(const config::SnapshotPtr& next) {
-  if (!internal_desk) {
-    config::CertificateAuthority settings;
-    settings.name = internal_authority_name;
-    internal_desk = make_desk(internal_authority(storage, clock), settings, next->acme);
-  }
-  auto before = std::exchange(desks, {});
-  for (const auto& settings : next->acme.authorities) {
-    if (settings.directory.empty()) continue;  // the internal one
-    const auto kept = std::find_if(before.begin(), before.end(), [&](const DeskPtr& desk) {
-      return desk && same(desk->settings, settings) && same(desk->acme, next->acme);
-    });
-    if (kept != before.end()) {
-      desks.push_back(std::move(*kept));
-      continue;
-    }
-    Authority authority = make_authority
-                              ? make_authority(settings, next)
-                              : acme_authority(fetcher, storage, http01, clock, settings, next);
-    desks.push_back(make_desk(std::move(authority), settings, next->acme));
-  }
-  for (auto& desk : before)
-    if (desk) retired.push_back(std::move(desk));
-}
-
-asio::awaitable<void> Manager::State::load_budget(std::shared_ptr<State> self, DeskPtr desk) {
-  if (desk->budget.buckets.size() > 0) co_return;
-  auto text = co_await self->storage.load(rate_path(desk->settings.name));
-  if (text) {
-    desk->budget.buckets = Buckets::from_json(*text, self->clock.wall());
-  } else if (text.error().kind != ErrorKind::not_found) {
-    base::log::warn("{}; begun anew", text.error().context);
-  }
 }
 
 /// After a reload: what is no longer claimed is withdrawn, what a person may have mended is tried.
@@ -200,30 +111,47 @@ void Manager::State::review_entries() {
     const auto found = claims.find(name);
     Claim claim = found.subject == name ? found.claim : Claim::none;
     if (claim == Claim::own || claim == Claim::off) claim = Claim::none;
-    if (claim == entry.claim) {
-      const bool blocked =
-          entry.last.kind == FailureClass::policy || entry.last.kind == FailureClass::account;
-      if (entry.failures > 0 && blocked && !entry.ordering && claim != Claim::none) {
-        entry.failures = 0;
-        attempt_at(entry, clock.wall());
-      }
-      continue;
-    }
-    if (entry.certificate && hooks.withdraw) hooks.withdraw(name);
-    forget_look(name);
-    if (entry.ordering || entry.loading) {
-      // It ends with nobody to serve; a new claim on the name starts from what it leaves.
-      if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
-      unlist(entry);
-      entry.certificate.reset();
-      entry.claim = claim;
-      if (claim == Claim::on_demand) ++awaited_on_demand;
-      continue;
-    }
-    entry.asking = false;
-    give_fallback(entry);
-    erase(name);
+    if (claim == entry.claim)
+      review_setback(entry);
+    else
+      review_claim(entry, claim);
   }
+}
+
+/// A refusal stands until what was refused has changed: the CA's settings, or the list of CAs.
+void Manager::State::review_setback(Entry& entry) {
+  Setback& setback = entry.past.setback;
+  if (setback.holds.empty() || entry.ordering || entry.claim == Claim::none) return;
+  const auto list = candidates(entry);
+  const bool mended = review_holds(setback, list, clock.wall());
+  const bool waits = entry.retry != 0 || entry.awaits_ca;
+  const auto kind = choose(list, setback, clock.wall()).kind;
+  const bool free = needs_person(setback) && kind == Choice::Kind::order;
+  if (!waits || (!mended && !free)) return;
+  begin_anew(setback);
+  remember(entry);
+  attempt_at(entry, clock.wall());
+}
+
+/// Its site has another mode now, or none.
+void Manager::State::review_claim(Entry& entry, Claim claim) {
+  const std::string name = entry.name;
+  absolve(entry.past.setback);
+  remember(entry);
+  if (entry.certificate && hooks.withdraw) hooks.withdraw(name);
+  forget_look(name);
+  if (entry.ordering || entry.loading) {
+    // It ends with nobody to serve; a new claim on the name starts from what it leaves.
+    if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
+    unlist(entry);
+    entry.certificate.reset();
+    entry.claim = claim;
+    if (claim == Claim::on_demand) ++awaited_on_demand;
+    return;
+  }
+  entry.asking = false;
+  give_fallback(entry);
+  erase(name);
 }
 
 /// Orders what is missing. Of what is stored a part is loaded at the start; the rest has its turn
@@ -246,6 +174,7 @@ void Manager::State::start_standing(bool first) {
 
 void Manager::State::resume_journalled() {
   for (const auto& id : vault.journalled()) {
+    if (id.starts_with(rehearsal_prefix)) continue;  // continued if it is wanted again
     const std::string name = name_of(id);
     const auto found = claims.find(name);
     if (name.empty() || found.subject != name) continue;
@@ -282,15 +211,7 @@ asio::awaitable<void> Manager::State::archive_unclaimed(std::shared_ptr<State> s
   self->note_index_change();
 }
 
-// --- the small state: budgets and visits
-
-void Manager::State::note_change() {
-  if (small_state_save != 0 || stopped) return;
-  small_state_save = agenda.after(small_state_delay, [this] {
-    small_state_save = 0;
-    asio::co_spawn(control, save_small_state(shared_from_this()), asio::detached);
-  });
-}
+// --- housekeeping
 
 void Manager::State::keep_house() {
   agenda.cancel(housekeeping);
@@ -310,41 +231,12 @@ void Manager::State::keep_house() {
   if (visits.changed()) note_change();
   if (now < purged_until) return;
   purged_until = now + purge_interval;
+  setbacks.tidy(clock.wall(), [this](const std::string& name) { return find(name) != nullptr; });
   asio::co_spawn(control, purge(shared_from_this()), asio::detached);
 }
 
 asio::awaitable<void> Manager::State::purge(std::shared_ptr<State> self) {
   co_await self->vault.purge(self->clock.wall());
-}
-
-asio::awaitable<void> Manager::State::save_small_state(std::shared_ptr<State> self) {
-  if (self->small_state_saving) {
-    self->note_change();
-    co_return;
-  }
-  self->small_state_saving = true;
-  std::vector<std::pair<std::string, std::string>> files;
-  files.emplace_back(on_demand_rate_path, self->on_demand_budget.buckets.to_json());
-  for (const auto& desk : self->desks)
-    if (std::exchange(desk->budget_changed, false))
-      files.emplace_back(rate_path(desk->settings.name), desk->budget.buckets.to_json());
-  if (self->visits.changed())
-    files.emplace_back(visits_path, self->visits.to_json(self->clock.wall()));
-  bool well = true;
-  for (auto& [path, text] : files) {
-    auto stored = co_await self->storage.store(path, text);
-    if (!stored && !std::exchange(self->small_state_failed, true))
-      base::log::warn("{}: limits and visits are kept in memory only", stored.error().context);
-    well = well && stored;
-  }
-  if (well) self->small_state_failed = false;
-  self->small_state_saving = false;
-  if (well || self->stopped || self->small_state_save != 0) co_return;
-  for (const auto& desk : self->desks) desk->budget_changed = true;
-  self->small_state_save = self->agenda.after(small_state_retry, [state = self.get()] {
-    state->small_state_save = 0;
-    state->note_change();
-  });
 }
 
 asio::awaitable<void> Manager::State::save_all(std::shared_ptr<State> self) {
@@ -355,13 +247,14 @@ asio::awaitable<void> Manager::State::save_all(std::shared_ptr<State> self) {
 // --- status and end
 
 std::string Manager::State::state_of(const Entry& entry) const {
-  const bool blocked =
-      entry.last.kind == FailureClass::policy || entry.last.kind == FailureClass::account;
+  const auto now = clock.wall();
   if (entry.ordering) return "ordering";
-  if (entry.certificate)
-    return clock.wall() < entry.certificate->not_after() ? "active" : "expired";
-  if (entry.failures > 0) return blocked ? "blocked" : "backoff";
-  return "waiting";
+  if (entry.certificate) return now < entry.certificate->not_after() ? "active" : "expired";
+  const Setback& setback = entry.past.setback;
+  if (setback.failures == 0) return "waiting";
+  const bool blocked = needs_person(setback) &&
+                       choose(candidates(entry), setback, now).kind == Choice::Kind::blocked;
+  return blocked ? "blocked" : "backoff";
 }
 
 std::map<std::string, size_t> Manager::states() const {
@@ -381,8 +274,9 @@ std::vector<CertificateStatus> Manager::State::status() const {
     CertificateStatus status;
     status.name = name;
     status.on_demand = entry->on_demand();
-    status.last_error = entry->last.sentence;
-    status.next_attempt = entry->next_attempt;
+    const Setback& setback = entry->past.setback;
+    status.last_error = setback.sentence;
+    status.next_attempt = setback.next_attempt;
     if (entry->certificate) {
       status.issuer = entry->certificate->issuer();
       status.serial = entry->certificate->serial();
@@ -414,7 +308,10 @@ std::vector<CertificateStatus> Manager::State::status() const {
 void Manager::State::stop() {
   if (stopped) return;
   stopped = true;
-  for (const auto& desk : desks) desk->orders->stop();
+  for (const auto& desk : desks) {
+    desk->orders->stop();
+    if (desk->staging) desk->staging->orders->stop();
+  }
   for (const auto& desk : retired) desk->orders->stop();
   if (internal_desk) internal_desk->orders->stop();
   std::vector<std::string> waiting;
@@ -424,17 +321,34 @@ void Manager::State::stop() {
     if (Entry* entry = find(name)) give_fallback(*entry);
 }
 
+void Manager::State::tell(const Entry& entry, Event::Kind kind, std::string text,
+                          const std::string& authority,
+                          base::WallClock::time_point next_attempt) const {
+  if (!hooks.tell) return;
+  Event event;
+  event.kind = kind;
+  event.name = entry.name;
+  event.text = std::move(text);
+  event.authority = authority;
+  if (entry.certificate) event.not_after = entry.certificate->not_after();
+  event.next_attempt = next_attempt;
+  hooks.tell(event);
+}
+
 Manager::Manager(asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
-                 Http01& http01, const base::Clock& clock, base::MetricShard& metrics,
+                 Solvers solvers, const base::Clock& clock, base::MetricShard& metrics,
                  ManagerHooks hooks, MakeAuthority make_authority)
-    : state_(std::make_shared<State>(control, fetcher, storage, http01, clock, metrics,
+    : state_(std::make_shared<State>(control, fetcher, storage, solvers, clock, metrics,
                                      std::move(hooks), std::move(make_authority))) {}
 
 Manager::~Manager() {
   auto& state = *state_;
   state.stopped = true;
   state.agenda.stop();
-  for (const auto& desk : state.desks) desk->orders->detach();
+  for (const auto& desk : state.desks) {
+    desk->orders->detach();
+    if (desk->staging) desk->staging->orders->detach();
+  }
   for (const auto& desk : state.retired) desk->orders->detach();
   if (state.internal_desk) state.internal_desk->orders->detach();
   state.fallbacks.detach();
@@ -463,6 +377,9 @@ void Manager::seen(const std::string& name) {
 
 std::vector<CertificateStatus> Manager::status() const {
   return state_->status();
+}
+std::vector<BudgetStatus> Manager::budget() const {
+  return state_->budget();
 }
 void Manager::recheck() {
   state_->agenda.check();

@@ -15,7 +15,9 @@
 #include <boost/asio/io_context.hpp>
 
 #include "acme/authority.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/budget.hpp"
+#include "acme/event.hpp"
+#include "acme/solver/solvers.hpp"
 #include "acme/storage/storage.hpp"
 #include "base/clock.hpp"
 #include "base/fetch.hpp"
@@ -40,6 +42,8 @@ struct ManagerHooks {
       check;
   /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
   std::function<tls::CertificatePtr(const std::string& name)> own_fallback;
+  /// May be empty: what a person may want to know. Returns at once.
+  std::function<void(const Event&)> tell;
 };
 
 /// For `gatehouse certs list` and the admin interface.
@@ -55,11 +59,22 @@ struct CertificateStatus {
   std::chrono::system_clock::time_point next_attempt;
 };
 
+/// How one CA stands: what may still be ordered there, for commands and the admin interface.
+struct BudgetStatus {
+  std::string authority;
+  bool open = false;  // its breaker: nothing is ordered there before
+  std::chrono::system_clock::time_point next_try;
+  size_t running = 0;  // orders
+  size_t waiting = 0;
+  /// `left` of `capacity`, the next one at `ready`; of the many, only those that are used up.
+  std::vector<AuthorityBudget::Bucket> buckets;
+};
+
 class Manager {
  public:
   /// References outlive the manager and the handlers of `control`. `make_authority` empty: ACME.
   Manager(boost::asio::io_context& control, base::Fetcher& fetcher, Storage& storage,
-          Http01& http01, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks,
+          Solvers solvers, const base::Clock& clock, base::MetricShard& metrics, ManagerHooks hooks,
           MakeAuthority make_authority = {});
   ~Manager();
   Manager(const Manager&) = delete;
@@ -82,6 +97,9 @@ class Manager {
   std::vector<CertificateStatus> status() const;
   /// How many are in each state, without the list.
   std::map<std::string, size_t> states() const;
+
+  /// One for each CA, in the order of the configuration.
+  std::vector<BudgetStatus> budget() const;
 
   /// Looks at the clocks now: after the machine slept, or a test moved them.
   void recheck();

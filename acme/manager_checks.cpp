@@ -55,21 +55,22 @@ void Manager::State::judged(const Swap& swap, const std::string& problem,
                                    "stays: see which program answers at that address");
   }
   const Wall now = clock.wall();
-  ++entry->failures;
   ++entry->deploy_failures;
-  entry->last = Failure();
-  entry->last.sentence =
+  Setback& setback = entry->past.setback;
+  setback.kind = FailureClass::internal;
+  setback.sentence =
       swap.name + ": the new certificate is not served: " + problem + "; the one before is back";
   entry->certificate = swap.before;
   entry->unsaved = false;
   entry->save_failures = 0;
   agenda.cancel(entry->save_retry);
   forget_look(swap.name);
-  plan_reminder(*entry);
+  plan_notice(*entry);
   const auto wait =
       retry_wait(FailureClass::validation, entry->deploy_failures + failures_ahead, entry->id);
   entry->renew_at = now + wait;
   attempt_at(*entry, now + wait);
+  remember(*entry);
   asio::co_spawn(control, roll_back(shared_from_this(), swap), asio::detached);
   deploy_failed(swap, problem + "; the one before is served again, and the next order is placed " +
                           spoken_time(now + wait, now));
@@ -87,7 +88,12 @@ asio::awaitable<void> Manager::State::roll_back(std::shared_ptr<State> self, Swa
 
 void Manager::State::deploy_failed(const Swap& swap, const std::string& what) {
   metrics.add(base::Metric::certificate_failures);
-  base::log::error("{}: the new certificate is not served: {}", swap.name, what);
+  const std::string said =
+      fmt::format("{}: the new certificate is not served: {}", swap.name, what);
+  base::log::error("{}", said);
+  if (const Entry* entry = find(swap.name))
+    tell(*entry, Event::Kind::deploy_failed, said, swap.desk->settings.name,
+         entry->past.setback.next_attempt);
 }
 
 }  // namespace gatehouse::acme

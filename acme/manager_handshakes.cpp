@@ -61,9 +61,11 @@ void Manager::State::acquire(std::string name, std::string client,
     ready.certificate = entry->certificate;
     return deliver(std::move(ready));
   }
-  const bool first_order = entry->ordering && entry->failures == 0 && !entry->slow;
+  // Its first order, or another CA is at it in the place of one that would not.
+  const bool hopeful = entry->past.setback.failures == 0 || entry->tried.size() > 1;
+  const bool first_order = entry->ordering && hopeful && !entry->slow;
   if (entry->loading || entry->asking || first_order) {
-    if (entry->ordering) entry->ordering->orders->raise(entry->id, Urgency::visited);
+    if (entry->ordering) entry->ordering->orders->raise(entry->order_id(), Urgency::visited);
     if (entry->loading && !entry->reading) load_queue.push_front(entry->name);
     park(*entry, std::move(client), std::move(deliver));
     return;
@@ -161,9 +163,9 @@ void Manager::State::hand_fallback(const std::string& name, Claim claim, std::ch
 }
 
 std::chrono::seconds Manager::State::retry_after(const Entry& entry) const {
-  if (entry.next_attempt <= clock.wall()) return retry_after_default;
-  const auto wait =
-      std::chrono::duration_cast<std::chrono::seconds>(entry.next_attempt - clock.wall());
+  const auto next = entry.past.setback.next_attempt;
+  if (next <= clock.wall()) return retry_after_default;
+  const auto wait = std::chrono::duration_cast<std::chrono::seconds>(next - clock.wall());
   return std::clamp<std::chrono::seconds>(wait, std::chrono::seconds(1), retry_after_max);
 }
 

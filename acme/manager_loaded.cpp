@@ -23,6 +23,8 @@ constexpr std::chrono::minutes index_retry{5};
 /// Between two certificates whose files are read only to see that they can be.
 constexpr std::chrono::milliseconds look_over_interval{1000};
 constexpr std::chrono::hours look_over_rest{24};
+/// Renewal information of what is not in memory.
+constexpr std::chrono::hours advice_interval{24};
 
 }  // namespace
 
@@ -43,8 +45,8 @@ void Manager::State::unlist(Entry& entry) {
 
 bool Manager::State::may_unload(const Entry& entry) const {
   return !entry.unsaved && !entry.on_trial && !entry.ordering && !entry.asking && !entry.loading &&
-         entry.waiters.empty() && entry.failures == 0 && !entry.awaits_ca &&
-         !renewing.contains(entry.name);
+         entry.waiters.empty() && entry.deploy_failures == 0 && !entry.awaits_ca &&
+         !renewing.contains(entry.name) && !advice_queued.contains(entry.name);
 }
 
 /// Not at once: whoever made it necessary is still at work with his entry.
@@ -71,7 +73,11 @@ void Manager::State::make_room() {
 /// Out of memory and out of the table; its renewal stays planned.
 void Manager::State::unload(Entry& entry) {
   const std::string name = entry.name;
-  if (!vault.ledger().look(entry.id)) plan_look(name, std::max(entry.renew_at, entry.next_attempt));
+  const auto planned = vault.ledger().look(entry.id);
+  Wall next = planned.value_or(std::max(entry.renew_at, entry.past.setback.next_attempt));
+  // Its CA may want it renewed earlier.
+  if (entry.advice_look != 0) next = std::min(next, clock.wall() + advice_interval);
+  if (planned != next) plan_look(name, next);
   if (hooks.withdraw) hooks.withdraw(name);
   erase(name);
 }

@@ -1,4 +1,6 @@
 // The life of one certificate once it is there: served, stored, renewed, mourned.
+#include <array>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
@@ -22,6 +24,7 @@ constexpr std::chrono::minutes clock_recheck{10};
 constexpr std::chrono::seconds skew_warned{60};
 constexpr std::chrono::hours skew_max{1};
 constexpr std::chrono::hours reminder_interval{24};
+constexpr std::array<unsigned, stages_max> stage_percent = {100, 25, 10, 5};
 
 }  // namespace
 
@@ -32,14 +35,20 @@ void Manager::State::adopt(Entry& entry, tls::CertificatePtr certificate, std::s
   list_loaded(entry);
   if (hooks.serve) hooks.serve(entry.name, entry.certificate);
   plan_renewal(entry);
-  plan_reminder(entry);
+  plan_advice(entry);
+  plan_notice(entry);
   make_room();
 }
 
 void Manager::State::plan_renewal(Entry& entry) {
-  const auto due =
-      renewal_due(lifetime_of(*entry.certificate), snapshot->acme.renew_before, entry.id);
-  entry.renew_at = std::max(due, entry.renewed_until);
+  const auto life = lifetime_of(*entry.certificate);
+  const auto suggested = advised(entry);
+  entry.renew_at = renewal_due(life, snapshot->acme.renew_before, entry.id, suggested);
+  // A clock far ahead makes even a new certificate look old.
+  if (entry.renewed_at != Wall{})
+    entry.renew_at =
+        std::max(entry.renewed_at + (suggested ? suggestion_rest(life) : life.length() / 10),
+                 entry.renew_at);
   if (entry.on_demand()) visits.first(entry.name, clock.wall());
   if (entry.claim != Claim::internal) {
     if (entry.renew_at > clock.wall() || !renewing.contains(entry.name))
@@ -62,10 +71,8 @@ bool Manager::State::renewal_due_now(const std::string& name) {
   Entry* entry = find(name);
   const bool internal = entry != nullptr && entry->claim == Claim::internal;
   if (!internal && !desks.empty()) {
-    if (clock.monotonic() >= clock_checked_until) {
+    if (!clock_known()) {
       due_after_check.insert(name);
-      if (std::exchange(clock_checking, true)) return true;
-      asio::co_spawn(control, check_clock(shared_from_this()), asio::detached);
       return true;
     }
     if (clock_suspect) {
@@ -85,7 +92,8 @@ bool Manager::State::renewal_due_now(const std::string& name) {
     return false;
   }
   if (entry->loading) return true;
-  if (!entry->certificate || entry->ordering || entry->retry != 0 || entry->awaits_ca) return false;
+  const bool waits = entry->retry != 0 || entry->awaits_ca || awaiting_budget.contains(name);
+  if (!entry->certificate || entry->ordering || waits) return false;
   renew(*entry);
   return true;
 }
@@ -96,7 +104,9 @@ bool Manager::State::renewal_unloaded(const std::string& name) {
   const bool wanted = found.claim == Claim::automatic ||
                       (found.claim == Claim::on_demand && visits.recent(name, clock.wall()));
   if (found.subject != name || !wanted || !vault.holds(certificate_id(name))) return false;
-  begin_load(entry_for(name, found.claim));
+  Entry& entry = entry_for(name, found.claim);
+  entry.passing = true;
+  begin_load(entry);
   return true;
 }
 
@@ -127,44 +137,122 @@ void Manager::State::renew_permitted(const std::string& name, Answer answer) {
   plan_look(name, clock.wall() + unwanted_recheck);
 }
 
-void Manager::State::plan_reminder(Entry& entry) {
+// --- the end in sight
+
+/// The next stage of its end that was not told yet, or the daily reminder past it.
+void Manager::State::plan_notice(Entry& entry) {
   agenda.cancel(entry.reminder);
-  const Wall end = entry.certificate->not_after();
-  const auto past = std::max<Wall::duration>(clock.wall() - end, Wall::duration::zero());
-  entry.reminders =
-      static_cast<unsigned>(std::min<int64_t>(past / reminder_interval, reminders_max));
-  entry.reminder =
-      agenda.at_wall(std::max(end, clock.wall()), [this, name = entry.name] { remind(name); });
+  const auto life = lifetime_of(*entry.certificate);
+  const uint64_t certificate = mark(entry.certificate->serial());
+  if (entry.past.warned_of != certificate) entry.past.warned = 0;
+  entry.past.warned_of = certificate;
+  const Wall now = clock.wall();
+  const auto past = std::max<Wall::duration>(now - life.not_after, Wall::duration::zero());
+  entry.reminders = static_cast<unsigned>(
+      std::min<int64_t>(past / reminder_interval, snapshot->notify.max_reminders));
+  const unsigned stage = expiry_stage(life, now);
+  const Wall when =
+      stage > entry.past.warned || stage == stages_max ? now : stage_begins(life, stage + 1);
+  entry.reminder = agenda.at_wall(when, [this, name = entry.name] { notice(name); });
 }
 
-void Manager::State::remind(const std::string& name) {
+void Manager::State::notice(const std::string& name) {
   Entry* entry = find(name);
   if (entry == nullptr) return;
   entry->reminder = 0;
-  if (!entry->certificate || entry->unsaved) return;
-  if (entry->on_demand() && !entry->ordering && !visits.recent(name, clock.wall()))
-    return unload(*entry);
-  if (++entry->reminders > reminders_max) {
-    base::log::error("{}: its certificate ended {} days ago, the fallback is served from now on",
-                     name, reminders_max);
-    if (hooks.withdraw) hooks.withdraw(name);
-    if (entry->on_demand()) ++awaited_on_demand;
-    unlist(*entry);
-    entry->certificate.reset();
-    return;
+  if (!entry->certificate || stopped) return;
+  if (!desks.empty() && entry->claim != Claim::internal) {
+    if (!clock_known()) {
+      notices_after_check.insert(name);
+      return;
+    }
+    if (clock_suspect) {
+      entry->reminder = agenda.after(clock_recheck, [this, name] { notice(name); });
+      return;
+    }
   }
-  base::log::warn("{}: its certificate ended at {} and is still served{}{}", name,
-                  timestamp(entry->certificate->not_after()),
-                  entry->last.sentence.empty() ? "" : ": ", entry->last.sentence);
-  entry->reminder =
-      agenda.at_wall(clock.wall() + reminder_interval, [this, name] { remind(name); });
+  const unsigned stage = expiry_stage(lifetime_of(*entry->certificate), clock.wall());
+  if (stage == stages_max) return remind(*entry);
+  notice_of_end(*entry, stage);
+  plan_notice(*entry);
 }
 
-/// Renewals by time follow the clock; one that the CA's contradicts must not start a storm.
+/// Once for each stage, and only if it should have been renewed by now and somebody wants it.
+void Manager::State::notice_of_end(Entry& entry, unsigned stage) {
+  if (stage <= entry.past.warned) return;
+  entry.past.warned = stage;
+  const Wall now = clock.wall();
+  const bool wanted = !entry.on_demand() || visits.recent(entry.name, now);
+  const bool late = entry.renew_at <= now;
+  if (stage == 0 || stage >= stages_max || !wanted || !late) return;
+  remember(entry);
+  const Setback& setback = entry.past.setback;
+  const std::string said = fmt::format(
+      "{}: less than {} % of its certificate's life is left, it ends {}{}{}", entry.name,
+      stage_percent[stage], spoken_time(entry.certificate->not_after(), now),
+      setback.sentence.empty() ? ": it is being renewed" : "; not renewed yet: ", setback.sentence);
+  base::log::error("{}", said);
+  tell(entry, Event::Kind::expiring, said, entry.authority, setback.next_attempt);
+}
+
+/// Once a day after its end; after the last time the fallback takes its place.
+void Manager::State::remind(Entry& entry) {
+  const std::string name = entry.name;
+  if (entry.unsaved) {
+    entry.reminder = agenda.after(reminder_interval, [this, name] { notice(name); });
+    return;
+  }
+  if (entry.on_demand() && !entry.ordering && !visits.recent(name, clock.wall()))
+    return unload(entry);
+  const Setback& setback = entry.past.setback;
+  const bool first = entry.past.warned < stages_max;
+  if (first) {
+    entry.past.warned = stages_max;
+    remember(entry);
+  }
+  if (++entry.reminders > snapshot->notify.max_reminders) {
+    const std::string said =
+        fmt::format("{}: its certificate ended at {}, the fallback is served from now on{}{}", name,
+                    timestamp(entry.certificate->not_after()), setback.sentence.empty() ? "" : ": ",
+                    setback.sentence);
+    base::log::error("{}", said);
+    tell(entry, Event::Kind::expired, said, entry.authority, setback.next_attempt);
+    if (hooks.withdraw) hooks.withdraw(name);
+    if (entry.on_demand()) ++awaited_on_demand;
+    unlist(entry);
+    entry.certificate.reset();
+    return;
+  }
+  const std::string said = fmt::format("{}: its certificate ended at {} and is still served{}{}",
+                                       name, timestamp(entry.certificate->not_after()),
+                                       setback.sentence.empty() ? "" : ": ", setback.sentence);
+  base::log::error("{}", said);
+  tell(entry, Event::Kind::expired, said, entry.authority, setback.next_attempt);
+  entry.reminder = agenda.at_wall(clock.wall() + reminder_interval, [this, name] { notice(name); });
+}
+
+// --- the clock
+
+/// Whether a CA's clock has been compared with ours lately; if not, that begins, and whoever is in
+/// the lists of those that wait for it is called when it is done.
+bool Manager::State::clock_known() {
+  if (clock.monotonic() < clock_checked_until) return true;
+  if (std::exchange(clock_checking, true)) return false;
+  asio::co_spawn(control, check_clock(shared_from_this()), asio::detached);
+  return false;
+}
+
+/// What happens by time follows the clock; one that the CAs' contradicts must not start a storm.
 asio::awaitable<void> Manager::State::check_clock(std::shared_ptr<State> self) {
-  const DeskPtr desk = self->desks.front();
   std::optional<Wall> theirs;
-  if (desk->orders->authority().date) theirs = co_await desk->orders->authority().date();
+  std::string authority;
+  const auto asked = self->desks;
+  for (const auto& desk : asked) {
+    if (desk->orders->authority().date) theirs = co_await desk->orders->authority().date();
+    if (!theirs) continue;
+    authority = desk->settings.name;
+    break;
+  }
   self->clock_checking = false;
   if (self->stopped) co_return;
   const auto skew =
@@ -175,10 +263,10 @@ asio::awaitable<void> Manager::State::check_clock(std::shared_ptr<State> self) {
       (self->clock_suspect ? std::chrono::seconds(clock_recheck) : clock_trusted);
   if (std::chrono::abs(skew) > skew_warned)
     base::log::warn("this machine's clock is {} s {} that of {}: set it{}",
-                    std::chrono::abs(skew).count(), skew > 0s ? "ahead of" : "behind",
-                    desk->settings.name,
+                    std::chrono::abs(skew).count(), skew > 0s ? "ahead of" : "behind", authority,
                     self->clock_suspect ? "; renewals wait until it is right" : "");
   self->look_after_check();
+  for (const auto& name : std::exchange(self->notices_after_check, {})) self->notice(name);
 }
 
 // --- saving
@@ -220,8 +308,13 @@ void Manager::State::written(const std::string& name, const tls::CertificatePtr&
       entry->save_failures = 0;
     }
     // A newer order of this name would have a journal of its own by now.
-    if (entry == nullptr || !entry->ordering)
-      asio::co_spawn(control, forget(shared_from_this(), desk, certificate_id(name)),
+    if (entry != nullptr && entry->ordering) return;
+    std::vector<DeskPtr> places{desk};
+    if (entry != nullptr)
+      for (auto& other : std::exchange(entry->left_at, {}))
+        if (other != desk) places.push_back(std::move(other));
+    for (const auto& place : places)
+      asio::co_spawn(control, forget(shared_from_this(), place, certificate_id(name)),
                      asio::detached);
     return;
   }

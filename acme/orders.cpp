@@ -12,7 +12,6 @@ namespace gatehouse::acme {
 
 namespace asio = boost::asio;
 using base::Monotonic;
-using CertificateOutcome = Outcome<tls::CertificatePtr>;
 
 namespace {
 
@@ -28,12 +27,11 @@ Failure interrupted(const std::string& ca) {
 
 /// The authority's obtain, with every way out as an outcome. A cancelled wait is an answer that did
 /// not come; what follows it in the issuer must still run, so only the wait itself throws.
-asio::awaitable<CertificateOutcome> guarded(std::shared_ptr<Orders> orders, std::string id,
-                                            std::vector<std::string> names) {
+asio::awaitable<Outcome<Issued>> guarded(std::shared_ptr<Orders> orders, Wanted wanted) {
   co_await asio::this_coro::throw_if_cancelled(false);
   Failure failure;
   try {
-    auto outcome = co_await orders->authority().obtain(std::move(id), std::move(names));
+    auto outcome = co_await orders->authority().obtain(std::move(wanted));
     co_return outcome;
   } catch (const boost::system::system_error& error) {
     if (error.code() == asio::error::operation_aborted) {
@@ -79,9 +77,9 @@ Orders::Orders(asio::io_context& control, Agenda& agenda, const base::Clock& clo
 
 bool Orders::submit(Order order) {
   if (stopped_ || breaker_.open() || waiting_.size() >= waiting_max) return false;
-  ASSERT(!place_of_.contains(order.id) && !running_.contains(order.id));
+  ASSERT(!place_of_.contains(order.wanted.id) && !running_.contains(order.wanted.id));
   const std::pair place(order.urgency, ++last_place_);
-  place_of_.emplace(order.id, place);
+  place_of_.emplace(order.wanted.id, place);
   waiting_.emplace(place, std::move(order));
   start_next();
   return true;
@@ -121,23 +119,28 @@ void Orders::start_next() {
   // On trial, one order shows whether the CA takes any.
   const size_t most = breaker_.on_trial() ? 1 : running_max;
   while (running_.size() < most && !breaker_.open()) {
-    const auto next = next_waiting();
-    if (next == waiting_.end()) return;
-    auto entry = waiting_.extract(next);
+    const auto place = next();
+    if (place == waiting_.end()) return;
+    auto entry = waiting_.extract(place);
     auto run = std::make_shared<Run>();
     run->order = std::move(entry.mapped());
-    place_of_.erase(run->order.id);
-    running_.emplace(run->order.id, run);
+    place_of_.erase(run->order.wanted.id);
+    running_.emplace(run->order.wanted.id, run);
     if (run->order.urgency == Urgency::visited) ++visitors_running_;
     attempt(run);
   }
 }
 
-std::map<std::pair<Urgency, uint64_t>, Order>::iterator Orders::next_waiting() {
-  if (running_.size() - visitors_running_ < running_max - kept_for_visitors)
-    return waiting_.begin();
-  const auto next = waiting_.lower_bound({Urgency::visited, 0});
-  return next != waiting_.end() && next->first.first == Urgency::visited ? next : waiting_.end();
+/// The first in line, of those that there is a place for; of many that expire, every fourth lets
+/// somebody who waits go before it.
+Orders::Waiting::iterator Orders::next() {
+  const auto first = waiting_.begin();
+  const bool places = running_.size() - visitors_running_ < running_max - kept_for_visitors;
+  if (first == waiting_.end()) return first;
+  if (places && (first->first.first != Urgency::expiring || ++expiring_ % 4 != 0)) return first;
+  const auto visited = waiting_.lower_bound({Urgency::visited, 0});
+  if (visited != waiting_.end() && visited->first.first == Urgency::visited) return visited;
+  return places ? first : waiting_.end();
 }
 
 void Orders::attempt(const RunPtr& run) {
@@ -145,23 +148,24 @@ void Orders::attempt(const RunPtr& run) {
   run->since = clock_.monotonic();
   run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
   asio::co_spawn(
-      control_, guarded(shared_from_this(), run->order.id, run->order.names),
+      control_, guarded(shared_from_this(), run->order.wanted),
       asio::bind_cancellation_slot(
           run->interrupt.slot(),
-          [self = shared_from_this(), run](std::exception_ptr thrown, CertificateOutcome outcome) {
+          [self = shared_from_this(), run](std::exception_ptr thrown, Outcome<Issued> outcome) {
             if (self->detached_) return;
             if (thrown) outcome = interrupted(self->authority_.name);
             self->attempted(run, std::move(outcome));
           }));
 }
 
-void Orders::attempted(const RunPtr& run, CertificateOutcome outcome) {
+void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   run->trying = false;
   agenda_.cancel(run->suspicion);
   if (outcome || (outcome.error().kind != FailureClass::transport &&
                   outcome.error().kind != FailureClass::rate_limit)) {
-    const bool local = !outcome && (outcome.error().kind == FailureClass::storage ||
-                                    outcome.error().kind == FailureClass::internal);
+    const bool local =
+        !outcome && (outcome.error().local || outcome.error().kind == FailureClass::storage ||
+                     outcome.error().kind == FailureClass::internal);
     if (!local) {
       last_answer_ = clock_.monotonic();
       const bool was_open = breaker_.open();
@@ -209,8 +213,8 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
   return false;
 }
 
-void Orders::finish(const RunPtr& run, CertificateOutcome outcome) {
-  running_.erase(run->order.id);
+void Orders::finish(const RunPtr& run, Outcome<Issued> outcome) {
+  running_.erase(run->order.wanted.id);
   if (run->order.urgency == Urgency::visited) --visitors_running_;
   auto done = std::move(run->order.done);
   if (done) done(std::move(outcome));

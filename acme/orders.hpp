@@ -22,18 +22,17 @@ namespace gatehouse::acme {
 
 /// Who goes first.
 enum class Urgency : uint8_t {
-  expiring,  // little of its life is left
-  visited,   // somebody waits, or did
-  fresh,     // a configured name without a certificate
+  expiring,  // at most a quarter of its life is left
+  visited,   // somebody waits for it
   due,       // a renewal in good time
+  fresh,
 };
 
 struct Order {
-  std::string id;  // in storage
-  std::vector<std::string> names;
+  Wanted wanted;
   Urgency urgency = Urgency::fresh;
   /// Called once. A failure without a sentence: the breaker opened before it was this one's turn.
-  std::function<void(Outcome<tls::CertificatePtr>)> done;
+  std::function<void(Outcome<Issued>)> done;
 };
 
 class Orders : public std::enable_shared_from_this<Orders> {
@@ -70,6 +69,8 @@ class Orders : public std::enable_shared_from_this<Orders> {
   void raise(const std::string& id, Urgency urgency);
 
   bool open() const { return breaker_.open(); }
+  size_t running() const { return running_.size(); }
+  size_t waiting() const { return waiting_.size(); }
   /// When the CA is tried again; only while open.
   base::Monotonic::time_point next_try() const { return probe_due_; }
   /// Somebody came by for a name that waits for this CA.
@@ -83,13 +84,14 @@ class Orders : public std::enable_shared_from_this<Orders> {
  private:
   struct Run;
   using RunPtr = std::shared_ptr<Run>;
+  using Waiting = std::map<std::pair<Urgency, uint64_t>, Order>;
 
   void start_next();
-  std::map<std::pair<Urgency, uint64_t>, Order>::iterator next_waiting();
+  Waiting::iterator next();
   void attempt(const RunPtr& run);
-  void attempted(const RunPtr& run, Outcome<tls::CertificatePtr> outcome);
+  void attempted(const RunPtr& run, Outcome<Issued> outcome);
   bool try_again(const RunPtr& run, const Failure& failure);
-  void finish(const RunPtr& run, Outcome<tls::CertificatePtr> outcome);
+  void finish(const RunPtr& run, Outcome<Issued> outcome);
   void suspect(const RunPtr& run);
   void trip(const std::string& reason, std::optional<base::Monotonic::time_point> until);
   void became_open(const std::string& reason);
@@ -105,11 +107,12 @@ class Orders : public std::enable_shared_from_this<Orders> {
   Authority authority_;
   Events events_;
   Breaker breaker_;
-  std::map<std::pair<Urgency, uint64_t>, Order> waiting_;
+  Waiting waiting_;
   std::unordered_map<std::string, std::pair<Urgency, uint64_t>> place_of_;
   std::unordered_map<std::string, RunPtr> running_;
   size_t visitors_running_ = 0;
   uint64_t last_place_ = 0;
+  uint64_t expiring_ = 0;  // that were first in line
   Agenda::Id probe_ = 0;
   base::Monotonic::time_point probe_due_{};
   base::Monotonic::time_point opened_at_{};

@@ -102,6 +102,7 @@ struct Transport::State : std::enable_shared_from_this<State> {
   awaitable<Outcome<std::string>> nonce(const Errand& errand);
   awaitable<Outcome<std::string>> fetch_nonce(const Errand& errand);
   awaitable<Outcome<FetchResponse>> post(Message message, const Errand& errand);
+  awaitable<Outcome<FetchResponse>> get(std::string url, const Errand& errand);
   static awaitable<void> prefetch(std::shared_ptr<State> self);
 };
 
@@ -326,6 +327,14 @@ awaitable<Outcome<FetchResponse>> Transport::State::post(Message message, const 
   }
 }
 
+awaitable<Outcome<FetchResponse>> Transport::State::get(std::string url, const Errand& errand) {
+  FetchRequest request;
+  request.url = std::move(url);
+  auto response = co_await fetch(std::move(request), response_timeout, errand);
+  if (response && !is_success(*response)) co_return refusal(*response, errand);
+  co_return response;
+}
+
 // ---------------------------------------------------------------- outside
 
 Transport::Transport(base::Fetcher& fetcher, Storage& storage, const base::Clock& clock,
@@ -355,6 +364,10 @@ awaitable<void> Transport::prefetch_nonce() {
 
 awaitable<Outcome<FetchResponse>> Transport::post(Message message, const Errand& errand) {
   return state_->post(std::move(message), errand);
+}
+
+awaitable<Outcome<FetchResponse>> Transport::get(std::string url, const Errand& errand) {
+  return state_->get(std::move(url), errand);
 }
 
 std::optional<milliseconds> Transport::retry_after(const FetchResponse& response) const {

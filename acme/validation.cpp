@@ -13,7 +13,6 @@ using boost::asio::awaitable;
 
 namespace {
 
-constexpr std::string_view http01_type = "http-01";
 constexpr int http_bad_request = 400;
 
 /// Whether the CA has not been told yet that the challenge can be looked at.
@@ -31,11 +30,11 @@ std::string joined(const std::vector<std::string>& words) {
 
 }  // namespace
 
-Validation::Validation(Client& client, const Http01& http01, const base::Clock& clock,
+Validation::Validation(Client& client, const Solvers& solvers, const base::Clock& clock,
                        const std::vector<std::string>& challenges, AccountPtr account,
                        const Errand& errand)
     : client_(client),
-      http01_(http01),
+      http01_(solvers.http01),
       clock_(clock),
       allowed_(challenges),
       account_(std::move(account)),
@@ -113,7 +112,10 @@ awaitable<Outcome<void>> Validation::await_verdict(const Open& open) {
   for (;;) {
     auto reply = co_await client_.authorization(account_, open.url, errand_);
     if (!reply) co_return reply.error();
-    if (reply->value.status == AuthorizationStatus::valid) co_return Outcome<void>();
+    if (reply->value.status == AuthorizationStatus::valid) {
+      proven_by_ = open.type;
+      co_return Outcome<void>();
+    }
     if (reply->value.status != AuthorizationStatus::pending) {
       spent_ = true;
       stale_ = open.inherited;

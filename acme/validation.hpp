@@ -11,7 +11,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include "acme/client.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/solver/solvers.hpp"
 #include "base/clock.hpp"
 
 namespace gatehouse::acme {
@@ -19,7 +19,7 @@ namespace gatehouse::acme {
 class Validation {
  public:
   /// The references outlive it. `challenges`: the types allowed, the preferred first.
-  Validation(Client& client, const Http01& http01, const base::Clock& clock,
+  Validation(Client& client, const Solvers& solvers, const base::Clock& clock,
              const std::vector<std::string>& challenges, AccountPtr account, const Errand& errand);
   /// The answers stay a while (Http01::retire).
   ~Validation();
@@ -28,6 +28,9 @@ class Validation {
 
   /// Success: every authorization is valid.
   boost::asio::awaitable<Outcome<void>> run(const std::vector<std::string>& urls);
+
+  /// After success: the type of challenge that did it; empty if the CA asked for none.
+  const std::string& proven_by() const { return proven_by_; }
 
   /// After a failure: the order cannot become valid any more.
   bool order_spent() const { return spent_; }
@@ -58,6 +61,7 @@ class Validation {
   const Errand& errand_;
   std::vector<std::string> presented_;  // tokens
   std::vector<Open> open_;
+  std::string proven_by_;
   bool spent_ = false;
   bool stale_ = false;
 };

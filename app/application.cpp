@@ -126,7 +126,9 @@ Result<void> Application::State::open_storage() {
   if (!opened) return opened.error();
   storage = std::move(*opened);
   http01 = std::make_unique<acme::Http01>(control, certificates.challenge_publisher());
-  manager = std::make_unique<acme::Manager>(control, fetcher, *storage, *http01, base::real_clock(),
+  tls_alpn01 = std::make_unique<acme::TlsAlpn01>(control, certificates.alpn_publisher());
+  const acme::Solvers solvers{*http01, *tls_alpn01};
+  manager = std::make_unique<acme::Manager>(control, fetcher, *storage, solvers, base::real_clock(),
                                             metrics.control(), certificates.manager_hooks());
   certificates.connect(server, *manager);
   return {};

@@ -16,7 +16,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "acme/manager.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/solver/solvers.hpp"
 #include "acme/storage/file.hpp"
 #include "admin/api.hpp"
 #include "admin/server.hpp"
@@ -80,6 +80,7 @@ struct Application::State {
   base::Fetcher fetcher;
   std::unique_ptr<acme::FileStorage> storage;
   std::unique_ptr<acme::Http01> http01;
+  std::unique_ptr<acme::TlsAlpn01> tls_alpn01;
   std::unique_ptr<acme::Manager> manager;
   Certificates certificates;
   proxy::Server server;

@@ -100,9 +100,10 @@ struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   bool configuring = false;
   bool closed = false;
 
-  /// What each worker answers HTTP-01 from; a slot belongs to its worker's thread.
+  /// What each worker answers challenges from; a slot belongs to its worker's thread.
   struct alignas(64) Slot {
     acme::ChallengeTablePtr table;
+    acme::AlpnTablePtr alpn;
   };
   std::vector<Slot> challenges;
 
@@ -129,6 +130,10 @@ proxy::ServerHooks Certificates::server_hooks() {
   hooks.local = [state = state_](size_t worker, std::string_view host, std::string_view target) {
     const auto& slot = state->challenges[worker].table;
     return slot ? acme::answer_challenge(*slot, host, target) : nullptr;
+  };
+  hooks.challenge_certificate = [state = state_](size_t worker, const std::string& name) {
+    const auto& slot = state->challenges[worker].alpn;
+    return slot ? acme::answer_alpn(*slot, name) : nullptr;
   };
   hooks.seen = [state = state_](const std::string& name) {
     asio::post(state->control, [state, name] {
@@ -162,6 +167,15 @@ acme::PublishChallenges Certificates::challenge_publisher() {
     if (state->closed || state->server == nullptr) return;
     state->server->publish(
         [state, next = std::move(next)](size_t worker) { state->challenges[worker].table = next; },
+        std::move(done));
+  };
+}
+
+acme::PublishAlpnCertificates Certificates::alpn_publisher() {
+  return [state = state_](acme::AlpnTablePtr next, std::function<void()> done) {
+    if (state->closed || state->server == nullptr) return;
+    state->server->publish(
+        [state, next = std::move(next)](size_t worker) { state->challenges[worker].alpn = next; },
         std::move(done));
   };
 }

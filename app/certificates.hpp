@@ -13,7 +13,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "acme/manager.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/solver/solvers.hpp"
 #include "base/error.hpp"
 #include "config/snapshot.hpp"
 #include "proxy/server.hpp"
@@ -34,6 +34,7 @@ class Certificates {
   proxy::ServerHooks server_hooks();
   acme::ManagerHooks manager_hooks();
   acme::PublishChallenges challenge_publisher();
+  acme::PublishAlpnCertificates alpn_publisher();
 
   /// From now on changes are published to `server`, and wishes go to `manager`. Both outlive
   /// close().

@@ -112,6 +112,8 @@ constexpr Row rows[] = {
      "Attempts to obtain or renew a certificate that failed."},
     {Metric::certificate_orders, Type::counter, "certificate_orders_total", "",
      "Orders placed with certificate authorities."},
+    {Metric::certificate_orders_delayed, Type::gauge, "certificate_orders_delayed", "",
+     "Certificates whose order waits for a limit of the authority now."},
     {Metric::reloads, Type::counter, "reloads_total", "",
      "Reloads of the configuration that took effect."},
     {Metric::reload_failures, Type::counter, "reload_failures_total", "",

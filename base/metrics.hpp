@@ -63,6 +63,7 @@ enum class Metric : uint16_t {
   certificates_renewed,
   certificate_failures,
   certificate_orders,
+  certificate_orders_delayed,  // gauge
   reloads,
   reload_failures,
   count_,

@@ -73,6 +73,13 @@ std::vector<std::string_view> authority_names(const Draft& draft) {
   return names;
 }
 
+/// Where a built-in authority gives out account bindings; empty: it needs none.
+std::string_view binding_source(std::string_view name) {
+  if (name == "zerossl") return "at https://app.zerossl.com/developer (EAB Credentials)";
+  if (name == "google") return "with `gcloud publicca external-account-keys create`";
+  return {};
+}
+
 void check_authorities(Draft& draft) {
   auto& authorities = draft.snapshot.acme.authorities;
   for (const auto& use : draft.ca_uses) {
@@ -88,12 +95,27 @@ void check_authorities(Draft& draft) {
                       in_quotes(use.text), did_you_mean(use.text, authority_names(draft))));
       continue;
     }
-    const bool needs_binding = use.text == "zerossl" || use.text == "google";
-    if (needs_binding && authority->eab_kid.empty() && draft.whole) {
+    const auto binding = binding_source(use.text);
+    if (!binding.empty() && authority->eab_kid.empty() && draft.whole) {
       draft.findings.add(use.mark, use.key,
-                         fmt::format("{0} demands an account binding: add [ca.{0}] with eab = {{ "
-                                     "kid = \"…\", hmac_key_file = \"…\" }}",
-                                     use.text));
+                         fmt::format("{0} demands an account binding: get its kid and key {1}, and "
+                                     "add [ca.{0}] with eab = {{ kid = \"…\", hmac_key_file = "
+                                     "\"…\" }}",
+                                     use.text, binding));
+    }
+    if (use.text == "internal" && draft.ca_uses.size() > 1) {
+      draft.findings.add(use.mark, use.key,
+                         "internal signs every name, so no other authority would be asked: name "
+                         "it alone, or give single sites certificates = \"internal\"");
+    }
+    const bool twice = std::any_of(authorities.begin(), authorities.end(), [&](const auto& other) {
+      return other.directory == authority->directory;
+    });
+    if (twice) {
+      draft.findings.add(
+          use.mark, use.key,
+          fmt::format("{} is in the list already: name each authority once", in_quotes(use.text)));
+      continue;
     }
     authorities.push_back(*authority);
   }
@@ -227,8 +249,11 @@ class ModeCheck {
   explicit ModeCheck(Draft& draft) : draft_(draft) {
     const auto& authorities = draft.snapshot.acme.authorities;
     internal_ = !authorities.empty() && authorities.front().name == "internal";
-    public_ =
-        !authorities.empty() && !internal_ && !draft.authorities.contains(authorities.front().name);
+    const auto is_public = [&draft](const auto& authority) {
+      return !draft.authorities.contains(authority.name);
+    };
+    public_ = !authorities.empty() && !internal_ &&
+              std::all_of(authorities.begin(), authorities.end(), is_public);
   }
 
   void check(const Site& site, const SiteDraft& marks) {

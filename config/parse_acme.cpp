@@ -16,13 +16,13 @@ using std::chrono::minutes;
 
 constexpr Duration renew_before_max = hours(24 * 3650);
 constexpr Duration on_demand_wait_max = minutes(10);
-constexpr size_t authority_name_bytes_max = 64;
+constexpr size_t authority_name_bytes_max = 48;  // "-staging" is added to it
+constexpr size_t authorities_max = 8;
 constexpr size_t url_bytes_max = 2048;
 
 void parse_acme(Reader& reader, Draft& draft);
 void parse_authorities(const Value& table, Draft& draft);
 void parse_on_demand(Reader& reader, Draft& draft);
-void parse_notify(Reader& reader);
 
 }  // namespace
 
@@ -39,13 +39,6 @@ void parse_acme_sections(Reader& root, Draft& draft) {
     if (draft.first_time("on_demand", table->mark)) {
       Reader reader(*table, "on_demand", draft.findings);
       parse_on_demand(reader, draft);
-      reader.finish();
-    }
-  }
-  if (const auto* table = root.table("notify")) {
-    if (draft.first_time("notify", table->mark)) {
-      Reader reader(*table, "notify", draft.findings);
-      parse_notify(reader);
       reader.finish();
     }
   }
@@ -154,9 +147,9 @@ void parse_acme(Reader& reader, Draft& draft) {
     if (draft.ca_uses.empty()) {
       reader.refuse("ca", "is empty: name one authority, such as \"letsencrypt\"");
     }
-    if (draft.ca_uses.size() > 1) {
-      reader.refuse("ca",
-                    "more than one authority is not supported in this version: keep the first");
+    if (draft.ca_uses.size() > authorities_max) {
+      reader.refuse("ca", fmt::format("names {} authorities: {} are enough", draft.ca_uses.size(),
+                                      authorities_max));
     }
   }
   parse_challenges(reader, acme.challenges);
@@ -238,7 +231,7 @@ void parse_authorities(const Value& table, Draft& draft) {
       draft.findings.add(member.mark, path,
                          member.name == "internal"
                              ? "is built in and has no settings: choose another name"
-                             : "the name may hold a-z, 0-9 and - only, at most 64");
+                             : "the name may hold a-z, 0-9 and - only, at most 48");
     } else if (draft.first_time("ca." + member.name, member.value.mark)) {
       Reader reader(member.value, path, draft.findings);
       parse_authority(reader, member.name, draft);
@@ -258,16 +251,6 @@ void parse_on_demand(Reader& reader, Draft& draft) {
     draft.findings.add(reader.mark(), reader.path(),
                        "needs ask or allow, or anyone could order certificates: write the URL that "
                        "decides (ask), or the hosts that are allowed (allow)");
-  }
-}
-
-void parse_notify(Reader& reader) {
-  reader.unsupported("email");
-  reader.unsupported("webhook");
-  reader.unsupported("exec");
-  uint32_t reminders = 30;
-  if (reader.read("max_reminders", reminders, 0, 1000) && reminders != 30) {
-    reader.refuse("max_reminders", "not supported in this version: remove it");
   }
 }
 

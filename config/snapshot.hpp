@@ -103,6 +103,13 @@ struct Limits {
   uint32_t http2_streams = 128;     // concurrent, a connection
 };
 
+/// A DNS resolver to ask: "10.0.0.53", "[::1]:5353".
+struct NameServer {
+  boost::asio::ip::address address;
+  uint16_t port = 53;
+  bool operator==(const NameServer&) const = default;
+};
+
 /// One certificate authority, built in or from [ca.NAME].
 struct CertificateAuthority {
   std::string name;       // "letsencrypt", "my-ca"; also its folder in storage
@@ -111,7 +118,8 @@ struct CertificateAuthority {
   std::string profile;
   std::string staging;
   std::string eab_kid;
-  std::string eab_hmac_key;  // base64url text, read from eab.hmac_key_file
+  std::string eab_hmac_key;                 // base64url text, read from eab.hmac_key_file
+  std::vector<std::string> caa_identities;  // lower case; empty: what is known of its directory
 };
 
 struct Acme {
@@ -121,6 +129,8 @@ struct Acme {
   KeyType key_type = KeyType::p256;
   std::optional<Duration> renew_before;
   std::string preferred_chain;
+  bool caa = true;                    // look at the CAA records before the CA is asked
+  std::vector<NameServer> resolvers;  // empty: those of /etc/resolv.conf
 };
 
 struct OnDemand {
@@ -129,6 +139,35 @@ struct OnDemand {
   std::vector<HostGlob> allow;
   Duration wait = std::chrono::seconds(12);
   OnTimeout on_timeout = OnTimeout::fallback;
+};
+
+/// Who is told of what happens to certificates, and how.
+struct Notify {
+  struct Email {
+    std::vector<std::string> to;
+    std::string from;
+    std::string host;  // a name or an address, without brackets
+    uint16_t port = 0;
+    bool implicit_tls = false;  // smtps://; otherwise STARTTLS
+    std::string user;           // empty: no authentication, and STARTTLS only if it is offered
+    std::string password;
+    std::string trust;  // path of a PEM root besides the system's
+    /// "smtp://mail.example.com:587"
+    std::string server() const;
+  };
+  struct Webhook {
+    std::string url;
+    std::string secret;  // empty: unsigned
+    std::string trust;
+    /// "https://hooks.example.com": the rest of such an address is often a secret.
+    std::string server() const;
+  };
+
+  std::optional<Email> email;
+  std::optional<Webhook> webhook;
+  std::vector<std::string> exec;    // program and arguments; empty: none
+  std::vector<std::string> events;  // words for acme::Event::Kind; empty: all
+  uint32_t max_reminders = 30;      // days that a certificate is served past its end
 };
 
 /// Fields to set (replace), add and remove; names as written, matched without regard to case.
@@ -234,6 +273,7 @@ struct Snapshot {
   Limits limits;
   Acme acme;
   OnDemand on_demand;
+  Notify notify;
   std::vector<Site> sites;
   /// Groups by name. An address written straight into a site gets a group named by that address.
   std::map<std::string, Upstream> upstreams;

@@ -127,6 +127,59 @@ TEST_CASE("50 certificates a registered domain a week, 300 orders in three hours
   CHECK(budget.ready_at({"x.example.org"}, start) == start + 36s);
 }
 
+TEST_CASE("The fifth order of a name set is a person's, and an order that replaces is free") {
+  AuthorityBudget budget(true);
+  AuthorityBudget::Order person;
+  person.by_person = true;
+  AuthorityBudget::Order replacing;
+  replacing.replaces = true;
+  for (int number = 0; number < 4; ++number) budget.ordered({"a.example.com"}, start);
+  CHECK(budget.ready_at({"a.example.com"}, start) > start);
+  CHECK(budget.ready_at({"a.example.com"}, start, person) == start);
+  budget.ordered({"a.example.com"}, start);
+  CHECK(budget.ready_at({"a.example.com"}, start, person) > start);
+  CHECK(budget.ready_at({"a.example.com"}, start, replacing) == start);
+  for (int number = 0; number < 400; ++number)
+    budget.ordered({"a.d" + std::to_string(number) + ".com"}, start);
+  CHECK(budget.ready_at({"b.example.net"}, start) > start);
+  CHECK(budget.ready_at({"b.example.net"}, start, replacing) == start);
+}
+
+TEST_CASE("A CA that keeps forgetting the account gets ten of them in three hours") {
+  AuthorityBudget budget(true);
+  for (int number = 0; number < 10; ++number) {
+    CHECK(budget.ready_at({"a.example.com"}, start) == start);
+    budget.account_made(start);
+  }
+  CHECK(budget.ready_at({"a.example.com"}, start) == start + 18min);
+}
+
+TEST_CASE("The budget shows the account's buckets, and of the others those that are used up") {
+  AuthorityBudget budget(true);
+  budget.ordered({"a.example.com"}, start);
+  auto report = budget.report(start);
+  REQUIRE(report.size() == 2);
+  CHECK(report[0].what == "orders");
+  CHECK(report[0].capacity == 300);
+  CHECK(report[0].left == 299);
+  CHECK(report[0].ready == start);
+  CHECK(report[1].what == "accounts");
+  for (int number = 0; number < 3; ++number) budget.ordered({"a.example.com"}, start);
+  report = budget.report(start);
+  REQUIRE(report.size() == 3);
+  CHECK(report[2].what == "set:a.example.com");
+  CHECK(report[2].left == 0);  // the one that is kept is not ours to take
+  CHECK(report[2].ready > start);
+  AuthorityBudget other(false);
+  CHECK(other.report(start).empty());
+  other.limited({"a.example.com"}, "too many new orders", start + 1h);
+  REQUIRE(other.report(start).size() == 1);
+  CHECK(other.report(start)[0].ready == start + 1h);
+  for (int number = 0; number < 300; ++number)
+    other.limited({"n" + std::to_string(number) + ".com"}, "slow down", start + 1h);
+  CHECK(other.report(start).size() == AuthorityBudget::shown_max);
+}
+
 TEST_CASE("Five failed validations of a name an hour") {
   AuthorityBudget budget(true);
   for (int number = 0; number < 5; ++number) budget.validation_failed("a.example.com", start);
@@ -150,6 +203,7 @@ TEST_CASE("A 429 empties the bucket it names") {
               "a.example.com") == until);
   CHECK(after("too many certificates (5) already issued for this exact set of identifiers",
               "b.example.com") == start);
+  CHECK(after("too many new registrations (10) from this IP address", "x.example.org") == until);
   CHECK(after("too many failed authorizations", "a.example.com") == until);
   CHECK(after("slow down", "a.example.com") == until);
   CHECK(after("slow down", "b.example.com") == start);
@@ -208,7 +262,7 @@ TEST_CASE("The fallback's zone covers the name and its siblings") {
 TEST_CASE("A site claims its names: exact before wildcard before any") {
   gatehouse::config::Snapshot snapshot;
   snapshot.server.https.resize(1);
-  snapshot.acme.authorities.push_back({"ca", "https://ca/dir", "", "", "", "", ""});
+  snapshot.acme.authorities.push_back({"ca", "https://ca/dir", "", "", "", "", "", {}});
   const auto add = [&](const std::string& host, gatehouse::config::CertificateMode mode,
                        const std::string& file = "") {
     auto& site = snapshot.sites.emplace_back();

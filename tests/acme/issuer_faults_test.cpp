@@ -83,6 +83,12 @@ struct ScriptedCa {
     return found;
   }
 
+  /// Its payload, or its protected header.
+  static std::string decoded(const ScriptedRequest& request, const char* member = "payload") {
+    const auto jws = boost::json::parse(request.body);
+    return base::base64url_decode(jws.at(member).as_string()).value();
+  }
+
   /// The payload of the n-th message to a path.
   std::string payload(const std::string& target, size_t n) {
     const std::lock_guard lock(mutex);
@@ -386,6 +392,134 @@ TEST_CASE("a challenge that the CA has looked at meanwhile is judged, not asked 
   CHECK(ca.count("/challenge") == 1);
   // Past the challenge, or stopped by what the CA really refused.
   CHECK(ca.count("/finalize") == (after == "pending" ? 0 : 1));
+}
+
+TEST_CASE("an order that names its predecessor is placed once more without it, if refused") {
+  ScriptedCa ca;
+  const auto& [status, type, again] = GENERATE(table<int, std::string, bool>({
+      {409, "alreadyReplaced", true},
+      {404, "malformed", true},
+      {403, "unauthorized", true},
+      {400, "", true},
+      {429, "rateLimited", false},
+      {500, "serverInternal", false},
+  }));
+  INFO(type);
+  ca.scripts["/order"] = [&ca, status = status, type = type](
+                             const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    if (ca.decoded(request).find("replaces") == std::string::npos) return std::nullopt;
+    return ScriptedCa::problem(status, type);
+  };
+  auto life = ca.live();
+  auto asked = wanted("a", {"a.example"});
+  asked.replaces = "aYhb.AIdl";
+  const auto outcome = await(life->control, life->issuer.obtain(asked));
+  REQUIRE(outcome.has_error());  // at finalize, at the latest
+  CHECK(ca.count("/finalize") == (again ? 1 : 0));
+  CHECK(life->issuer.orders_placed() == (again ? 1 : 0));
+}
+
+TEST_CASE("an order with its predecessor that finalize refuses is placed once more without it") {
+  ScriptedCa ca;
+  int orders_replacing = 0;
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    orders_replacing += ca.decoded(request).find("replaces") != std::string::npos ? 1 : 0;
+    return std::nullopt;
+  };
+  ca.scripts["/finalize"] = [](const ScriptedRequest&) {
+    return ScriptedCa::problem(409, "alreadyReplaced");
+  };
+  auto life = ca.live();
+  auto asked = wanted("a", {"a.example"});
+  asked.replaces = "aYhb.AIdl";
+  CHECK(await(life->control, life->issuer.obtain(asked)).has_error());
+  CHECK(orders_replacing == 1);
+  CHECK(ca.count("/order") == 2);
+  CHECK(ca.count("/finalize") == 2);
+}
+
+TEST_CASE("a profile and a predecessor that are both refused go one after the other") {
+  ScriptedCa ca;
+  ca.authority.profile = "gone";
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    const std::string payload = ca.decoded(request);
+    if (payload.find("profile") != std::string::npos) {
+      return ScriptedCa::problem(400, "invalidProfile");
+    }
+    if (payload.find("replaces") == std::string::npos) return std::nullopt;
+    return ScriptedCa::problem(409, "alreadyReplaced");
+  };
+  auto life = ca.live();
+  auto asked = wanted("a", {"a.example"});
+  asked.replaces = "aYhb.AIdl";
+  CHECK(await(life->control, life->issuer.obtain(asked)).has_error());
+  CHECK(ca.count("/order") == 3);
+  CHECK(ca.count("/finalize") == 1);
+}
+
+TEST_CASE("orders at work end before the account's key changes, and later ones use the new key") {
+  ScriptedCa ca;
+  std::vector<std::string> heard;
+  ca.scripts["/dir"] = [&ca](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = fmt::format(R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account",)"
+                             R"("newOrder":"{0}/order","keyChange":"{0}/key-change"}})",
+                             ca.server.url(""));
+    return reply;
+  };
+  for (const auto* path : {"/finalize", "/key-change"}) {
+    ca.scripts[path] = [&heard, path](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+      heard.emplace_back(path);
+      return std::nullopt;
+    };
+  }
+  auto life = ca.live();
+  int done = 0;
+  bool changed = false;
+  const auto order = [&](const std::string& id) {
+    boost::asio::co_spawn(life->control, life->issuer.obtain(wanted(id, {"a.example"})),
+                          [&](std::exception_ptr, acme::Outcome<acme::Issued>) { ++done; });
+  };
+  order("a");
+  order("b");
+  life->control.poll();
+  boost::asio::co_spawn(
+      life->control, life->issuer.roll_over_account_key(),
+      [&](std::exception_ptr, acme::Outcome<void> outcome) { changed = outcome.has_value(); });
+  life->control.poll();
+  order("c");
+  while (done < 3 && life->control.run_one_for(std::chrono::seconds(20)) > 0) {
+  }
+  CHECK(changed);
+  CHECK(heard == std::vector<std::string>{"/finalize", "/finalize", "/key-change", "/finalize"});
+}
+
+TEST_CASE("a certificate that another account obtained is revoked by its own key") {
+  ScriptedCa ca;
+  int by_key = 0;
+  ca.scripts["/dir"] = [&ca](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = fmt::format(R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account",)"
+                             R"("newOrder":"{0}/order","revokeCert":"{0}/revoke"}})",
+                             ca.server.url(""));
+    return reply;
+  };
+  ca.scripts["/revoke"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    if (ca.decoded(request, "protected").find("\"jwk\"") == std::string::npos) {
+      return ScriptedCa::problem(403, "unauthorized");
+    }
+    ++by_key;
+    return ScriptedReply();
+  };
+  auto life = ca.live();
+  const auto certificate = tls::make_self_signed({"a.example"}, std::chrono::hours(1)).value();
+  CHECK(await(life->control, life->issuer.revoke(certificate, 4)).has_value());
+  CHECK(by_key == 1);
+  CHECK(ca.count("/revoke") == 2);
+  const auto refused = await(life->control, life->issuer.revoke(certificate, 2));
+  REQUIRE(refused.has_error());
+  CHECK_THAT(refused.error().sentence, Contains("keyCompromise"));
+  CHECK(ca.count("/revoke") == 2);
 }
 
 }  // namespace gatehouse::test

@@ -33,8 +33,7 @@ struct ScriptedCa {
     root = *tls::InternalAuthority::create("Scripted CA");
   }
 
-  static asio::awaitable<Outcome<tls::CertificatePtr>> obtain(ScriptedCa* ca,
-                                                              std::vector<std::string> names) {
+  static asio::awaitable<Outcome<Issued>> obtain(ScriptedCa* ca, std::vector<std::string> names) {
     ca->orders.push_back(names.front());
     ++ca->running;
     ca->running_max = std::max(ca->running_max, ca->running);
@@ -61,7 +60,10 @@ struct ScriptedCa {
     draft.not_after = ca->time.wall() + ca->lifetime;
     auto made = tls::build_with_key(draft, ca->root.get());
     REQUIRE(made);
-    co_return *made;
+    Issued issued;
+    issued.certificate = *made;
+    issued.challenge = "http-01";
+    co_return issued;
   }
   static asio::awaitable<void> forget(ScriptedCa* ca, std::string id) {
     ca->forgotten.push_back(id);
@@ -85,9 +87,7 @@ struct ScriptedCa {
     Authority made;
     made.name = settings.name;
     made.directory = settings.directory;
-    made.obtain = [this](std::string, std::vector<std::string> names) {
-      return obtain(this, std::move(names));
-    };
+    made.obtain = [this](Wanted wanted) { return obtain(this, std::move(wanted.names)); };
     made.forget = [this](std::string id) { return forget(this, std::move(id)); };
     made.probe = [this] { return probe(this); };
     made.orders_placed = [this] { return static_cast<uint64_t>(orders.size()); };
@@ -129,6 +129,7 @@ struct World {
   World()
       : fetcher(control),
         http01(control, [](ChallengeTablePtr, std::function<void()> done) { done(); }),
+        tls_alpn01(control, [](AlpnTablePtr, std::function<void()> done) { done(); }),
         ca(control, clock) {
     snapshot.server.https.resize(1);
     config::CertificateAuthority authority;
@@ -161,7 +162,8 @@ struct World {
       });
     };
     manager = std::make_unique<Manager>(
-        control, fetcher, *storage, http01, clock, metrics.control(), std::move(hooks),
+        control, fetcher, *storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
+        std::move(hooks),
         [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
           return ca.authority(settings);
         });
@@ -233,6 +235,7 @@ struct World {
   test::MemoryStorage memory;
   Storage* storage = &memory;
   Http01 http01;
+  TlsAlpn01 tls_alpn01;
   ScriptedCa ca;
   config::Snapshot snapshot;
   std::map<std::string, tls::CertificatePtr> served;
@@ -621,7 +624,7 @@ TEST_CASE("A failed validation backs off by minutes and never parks a handshake"
   CHECK(world.status("a.example").last_error.empty());
 }
 
-TEST_CASE("A name the CA refuses is blocked until the configuration changes") {
+TEST_CASE("A name the CA refuses is blocked until something about that CA changes") {
   World world;
   world.site("a.example", Mode::automatic);
   world.ca.fail(FailureClass::policy);
@@ -630,10 +633,50 @@ TEST_CASE("A name the CA refuses is blocked until the configuration changes") {
   world.pass(20h);
   CHECK(world.ca.orders.size() == 1);
   world.ca.failure.reset();
+  REQUIRE(world.configure());  // a reload alone changes nothing
+  world.pass(1s);
+  CHECK(world.ca.orders.size() == 1);
+  world.snapshot.acme.key_type = config::KeyType::p384;
   REQUIRE(world.configure());
   world.pass(1s);
   CHECK(world.ca.orders.size() == 2);
   CHECK(world.served.contains("a.example"));
+}
+
+TEST_CASE("A refusal outlasts a restart, unless what was refused has changed meanwhile") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::policy);
+  REQUIRE(world.configure());
+  world.pass(2s);
+  world.start();
+  REQUIRE(world.configure());
+  world.pass(1h);
+  CHECK(world.ca.orders.size() == 1);
+  CHECK(world.status("a.example").state == "blocked");
+  CHECK(world.status("a.example").last_error == "a.example: scripted failure");
+  world.snapshot.acme.email = "other@example.com";
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 2);
+}
+
+TEST_CASE("Setbacks that cannot be read are begun anew") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::validation);
+  REQUIRE(world.configure());
+  world.pass(2s);
+  size_t written = 0;
+  for (auto& [path, text] : world.memory.files) {
+    if (!path.starts_with("setbacks/")) continue;
+    ++written;
+    text = "damaged";
+  }
+  CHECK(written == 1);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders.size() == 2);
 }
 
 TEST_CASE("A name of its own trouble does not close the CA for the others") {
@@ -1188,8 +1231,8 @@ TEST_CASE("Two CAs: the second takes what the first cannot") {
   ManagerHooks hooks;
   hooks.serve = [&](const std::string& name, tls::CertificatePtr one) { world.served[name] = one; };
   world.manager = std::make_unique<Manager>(
-      world.control, world.fetcher, world.memory, world.http01, world.clock,
-      world.metrics.control(), hooks,
+      world.control, world.fetcher, world.memory, Solvers{world.http01, world.tls_alpn01},
+      world.clock, world.metrics.control(), hooks,
       [&](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
         return (settings.name == "second-ca" ? second : world.ca).authority(settings);
       });

@@ -164,8 +164,9 @@ struct Serving {
         server(w.control, metrics, access_log, w.certificates.server_hooks()),
         fetcher(w.control),
         http01(w.control, w.certificates.challenge_publisher()),
-        manager(w.control, fetcher, storage, http01, base::real_clock(), metrics.control(),
-                w.certificates.manager_hooks()) {
+        tls_alpn01(w.control, w.certificates.alpn_publisher()),
+        manager(w.control, fetcher, storage, acme::Solvers{http01, tls_alpn01}, base::real_clock(),
+                metrics.control(), w.certificates.manager_hooks()) {
     const auto snapshot = world.listening();
     REQUIRE(snapshot);
     REQUIRE(server.bind(snapshot).has_value());
@@ -186,6 +187,7 @@ struct Serving {
   base::Fetcher fetcher;
   test::MemoryStorage storage;
   acme::Http01 http01;
+  acme::TlsAlpn01 tls_alpn01;
   acme::Manager manager;
 };
 

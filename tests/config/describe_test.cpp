@@ -71,7 +71,7 @@ TEST_CASE("programs get the same as one JSON object, without secrets") {
         R"({"files":["t.toml"],"http":[":80"],"https":[":443"],"trusted_proxies":[],)"
         R"("proxy_protocol":false,"admin":"127.0.0.1:2019",)"
         R"("storage":"/var/lib/gatehouse","authorities":["letsencrypt"],)"
-        R"("on_demand":{"configured":false,"ask":"","allow":[]},)"
+        R"("on_demand":{"configured":false,"ask":"","allow":[]},"notify":{},)"
         R"("sites":[{"hosts":["a.com"],"upstream":"unix:/run/\"a\\b","certificates":"auto",)"
         R"("certificate":"","redirect_http":true,)"
         R"("routes":[{"path":"/x","methods":[],"respond":204}]}],)"

@@ -1,6 +1,7 @@
 #include "config/parse_acme.hpp"
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 #include "tests/config/loaded.hpp"
 
@@ -61,8 +62,11 @@ TEST_CASE("an authority of one's own is found by its name, wherever it stands") 
 
 TEST_CASE("a built-in authority takes settings of its own, and a binding where it demands one") {
   CHECK(mistake("[acme]\nca = ['zerossl']\n" + site) ==
-        "t.toml:2:7: acme.ca[0]: zerossl demands an account binding: add [ca.zerossl] with eab = { "
+        "t.toml:2:7: acme.ca[0]: zerossl demands an account binding: get its kid and key at "
+        "https://app.zerossl.com/developer (EAB Credentials), and add [ca.zerossl] with eab = { "
         "kid = \"…\", hmac_key_file = \"…\" }");
+  CHECK(mistake("[acme]\nca = ['letsencrypt', 'google']\n" + site)
+            .find("gcloud publicca external-account-keys create") != std::string::npos);
   const auto snapshot = loaded(
       "[acme]\nca = ['google']\n[ca.google]\n"
       "eab = { kid = 'k', hmac_key = 'abc' }\n" +
@@ -81,8 +85,9 @@ TEST_CASE("bad values of [acme] are refused") {
   for (const auto* email : {"ops", "@a", "a@", "a b@c", "a@b,c@d", "mailto:<a@b>"}) {
     CHECK(refused("email = '" + std::string(email) + "'").find("no e-mail") != std::string::npos);
   }
-  CHECK(refused("ca = ['letsencrypt', 'letsencrypt-staging']")
-            .find("more than one authority is not supported") != std::string::npos);
+  CHECK(refused("ca = ['letsencrypt', 'letsencrypt']").find("name each authority once") !=
+        std::string::npos);
+  CHECK(refused("ca = ['letsencrypt', 'internal']").find("name it alone") != std::string::npos);
   CHECK(refused("ca = []").find("is empty") != std::string::npos);
   CHECK(refused("ca = 'letsencrypt'").find("expected a list") != std::string::npos);
   CHECK(refused("ca = ['letsencript']").find("did you mean 'letsencrypt'?") != std::string::npos);
@@ -101,8 +106,26 @@ TEST_CASE("bad values of [acme] are refused") {
   loaded("[acme.dns]\n" + site);
 }
 
-TEST_CASE("two authorities are one mistake, not two") {
-  CHECK(mistakes("[acme]\nca = ['letsencrypt', 'nobody']\n" + site).size() == 2);
+TEST_CASE("several authorities are tried in the order of the list") {
+  const auto snapshot = loaded(
+      "[acme]\nca = ['mine', 'letsencrypt', 'zerossl']\n[ca.mine]\n"
+      "directory = 'https://ca.internal/dir'\n[ca.zerossl]\neab = { kid = 'k', hmac_key = 'abc' "
+      "}\n" +
+      site);
+  REQUIRE(snapshot->acme.authorities.size() == 3);
+  CHECK(snapshot->acme.authorities[0].name == "mine");
+  CHECK(snapshot->acme.authorities[1].staging ==
+        "https://acme-staging-v02.api.letsencrypt.org/directory");
+  CHECK(snapshot->acme.authorities[2].directory == "https://acme.zerossl.com/v2/DV90");
+  CHECK(mistakes("[acme]\nca = ['letsencrypt', 'nobody']\n" + site).size() == 1);
+  std::string many = "ca = [";
+  std::string sections;
+  for (int number = 0; number < 9; ++number) {
+    many += fmt::format("'c{}',", number);
+    sections += fmt::format("[ca.c{0}]\ndirectory = 'https://c{0}/'\n", number);
+  }
+  CHECK(mistake("[acme]\n" + many + "]\n" + sections + site).find("8 are enough") !=
+        std::string::npos);
 }
 
 TEST_CASE("bad values of [ca.NAME] are refused") {
@@ -157,17 +180,6 @@ TEST_CASE("bad values of [on_demand] are refused") {
     const auto found = mistakes("[on_demand]\n" + std::string(line) + "\n" + site);
     CHECK(found.size() == 1);
   }
-}
-
-TEST_CASE("notifications are refused unless they say nothing") {
-  loaded("[notify]\nmax_reminders = 30\nexec = []\nwebhook = { url = '', secret_file = '' }\n" +
-         site);
-  CHECK(mistake("[notify]\nexec = ['x']\n" + site).find("not supported in this version") !=
-        std::string::npos);
-  CHECK(mistake("[notify]\nemail = { to = ['a@b.c'] }\n" + site)
-            .find("notify.email: not supported in this version") != std::string::npos);
-  CHECK(mistake("[notify]\nmax_reminders = 3\n" + site).find("not supported") != std::string::npos);
-  CHECK(mistake("[notify]\nmail = {}\n" + site).find("did you mean 'email'?") != std::string::npos);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "acme/budget.hpp"
 #include "acme/problem.hpp"
 #include "acme/protocol.hpp"
+#include "acme/renewal_info.hpp"
 #include "acme/times.hpp"
 #include "acme/visits.hpp"
 #include "tests/fuzz/target.hpp"
@@ -92,6 +93,14 @@ void judge_directory(std::string_view text) {
   if (!directory) return;
   for (const auto* url : {&directory->new_nonce, &directory->new_account, &directory->new_order})
     check_url(*url);
+  for (const auto* url :
+       {&directory->revoke_certificate, &directory->key_change, &directory->renewal_info})
+    check_optional_url(*url);
+  ASSERT(directory->caa_identities.size() <= 32);
+  for (const auto& identity : directory->caa_identities) {
+    check_line(identity);
+    ASSERT(!identity.empty() && identity.size() <= 255);
+  }
   check_line(directory->terms_of_service);
   check_line(directory->website);
   const std::string json = directory_json(*directory);
@@ -125,9 +134,9 @@ void judge_others(std::string_view text) {
   const auto challenge = parse_challenge(text, base_url);
   check_refusal(challenge);
   if (challenge) check_challenge(*challenge);
-  const auto orders = parse_account_orders(text, base_url);
-  check_refusal(orders);
-  if (orders) check_optional_url(*orders);
+  const auto account = parse_account(text, base_url);
+  check_refusal(account);
+  if (account) check_optional_url(account->orders);
   const auto list = parse_order_list(text, base_url);
   check_refusal(list);
   if (list) std::for_each(list->begin(), list->end(), check_url);
@@ -137,6 +146,19 @@ void judge_others(std::string_view text) {
     check_problem(problem);
     check_failure(problem, "2001:db8::1");
   }
+}
+
+void judge_renewal_info(std::string_view text) {
+  ASSERT(!is_renewal_id(text) || usable_url("https://ca.example/" + std::string(text), base_url));
+  const auto info = parse_renewal_info(text);
+  check_refusal(info);
+  if (!info) return;
+  check_time(info->start);
+  check_time(info->end);
+  ASSERT(info->start < info->end && !info->retry_after);
+  const auto& explanation = info->explanation;
+  if (!explanation.starts_with("http://")) check_optional_url(explanation);
+  check_line(explanation);
 }
 
 /// What may stand in a field of a CA's answer.
@@ -171,6 +193,7 @@ void fuzz(std::string_view input) {
   acme::judge_order(input);
   acme::judge_authorization(input);
   acme::judge_others(input);
+  acme::judge_renewal_info(input);
   acme::judge_fields(input);
   acme::judge_records(input);
 }
