@@ -14,6 +14,7 @@ using Wall = base::WallClock::time_point;
 namespace {
 
 constexpr std::chrono::seconds no_ca_retry{60};
+constexpr std::chrono::minutes round_retry{15};
 
 }  // namespace
 
@@ -88,6 +89,15 @@ void Manager::State::put_off(Entry& entry, const DeskPtr& desk, const Verdict& v
   Wall next = choice.until;
   if (!verdict.when_open && choice.kind != Choice::Kind::blocked)
     next = std::min(verdict.next, choice.until);
+  // Others were asked before it in this round, and are not down: they have their own time.
+  const bool others = std::any_of(desks.begin(), desks.end(), [&](const DeskPtr& one) {
+    return one != desk && entry.tried.contains(one->settings.name) && !one->orders->open();
+  });
+  if (verdict.when_open && others) {
+    auto wait = std::chrono::milliseconds(round_retry);
+    if (entry.certificate) wait = shortened(wait, lifetime_of(*entry.certificate), now);
+    next = std::min<Wall>(next, now + wait);
+  }
   Wall soonest = next;
   if (verdict.when_open || choice.kind == Choice::Kind::await) {
     await_ca(entry);

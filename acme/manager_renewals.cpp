@@ -71,10 +71,9 @@ bool Manager::State::renewal_due_now(const std::string& name) {
   Entry* entry = find(name);
   const bool internal = entry != nullptr && entry->claim == Claim::internal;
   if (!internal && !desks.empty()) {
-    if (!clock_known()) {
-      due_after_check.insert(name);
-      return true;
-    }
+    due_after_check.insert(name);
+    if (!clock_known()) return true;
+    due_after_check.erase(name);
     if (clock_suspect) {
       due_after_check.insert(name);
       if (clock_retry == 0)
@@ -162,10 +161,9 @@ void Manager::State::notice(const std::string& name) {
   entry->reminder = 0;
   if (!entry->certificate || stopped) return;
   if (!desks.empty() && entry->claim != Claim::internal) {
-    if (!clock_known()) {
-      notices_after_check.insert(name);
-      return;
-    }
+    notices_after_check.insert(name);
+    if (!clock_known()) return;
+    notices_after_check.erase(name);
     if (clock_suspect) {
       entry->reminder = agenda.after(clock_recheck, [this, name] { notice(name); });
       return;
@@ -233,8 +231,8 @@ void Manager::State::remind(Entry& entry) {
 
 // --- the clock
 
-/// Whether a CA's clock has been compared with ours lately; if not, that begins, and whoever is in
-/// the lists of those that wait for it is called when it is done.
+/// Whether a CA's clock has been compared with ours lately; if not, that begins, and those in the
+/// two lists are called when it is done, which may be before this returns.
 bool Manager::State::clock_known() {
   if (clock.monotonic() < clock_checked_until) return true;
   if (std::exchange(clock_checking, true)) return false;

@@ -128,8 +128,8 @@ Result<Descriptor> write_new(const std::string& path, std::string_view bytes) {
 
 Result<std::string> read_whole(const std::string& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  // Something else is where the file, or a folder above it, should be.
-  if (!file && (errno == ENOTDIR || errno == ELOOP))
+  // Something else is where a folder above it should be.
+  if (!file && errno == ENOTDIR)
     return Error(ErrorKind::corrupt, fmt::format("storage: {} is not a file of ours", path));
   if (!file) return failure(errno, "read", path);
   struct stat about {};

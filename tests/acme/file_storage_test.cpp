@@ -486,7 +486,7 @@ TEST_CASE("The current generation is told without reading it") {
   CHECK(disk->current("certs/a").empty());
 }
 
-TEST_CASE("Files and links where folders or files should be are damage, and are kept") {
+TEST_CASE("Files where folders should be are damage, and are kept") {
   const Folder folder;
   const auto disk = opened(folder.path);
   const auto store_two = [&](const std::string& set) {
@@ -498,12 +498,6 @@ TEST_CASE("Files and links where folders or files should be are damage, and are 
   write(folder.file("certs/generation/00000002"), "in the way");
   CHECK(*disk->load_set("certs/generation") == set_of("one"));
   CHECK(read(folder.file("quarantine/certs_generation_00000002")) == "in the way");
-
-  store_two("certs/link");
-  fs::remove(folder.file("certs/link/00000002/meta.json"));
-  fs::create_symlink("/etc/hostname", folder.file("certs/link/00000002/meta.json"));
-  CHECK(*disk->load_set("certs/link") == set_of("one"));
-  CHECK(fs::exists(folder.file("quarantine/certs_link_00000002")));
 
   write(folder.file("certs/set"), "no folder at all");
   CHECK(disk->load_set("certs/set").error().kind == ErrorKind::not_found);

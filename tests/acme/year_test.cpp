@@ -221,7 +221,7 @@ TEST_CASE("A quiet year: one CA is asked, each time in the last third or half of
     year.use("two");
     year.ca("one").lifetime = one.lifetime;
     year.start();
-    year.pass(365 * day, 1h);
+    year.pass(365 * day, 2h);
     const auto& asked = year.ca("one").asked;
     const auto life = std::chrono::duration<double>(one.lifetime);
     for (size_t i = 1; i < asked.size(); ++i) {
@@ -367,7 +367,8 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   year.use("one", true);
   year.ca("one").failure = year.ca("one-staging").failure = year.failing(FailureClass::validation);
   year.start();
-  year.pass(24h, 10s);
+  year.pass(3h, 10s);
+  year.pass(21h, 1min);
   const auto& production = year.ca("one").asked;
   const auto& staging = year.ca("one-staging").asked;
   CHECK(production.size() == 1);
@@ -375,7 +376,7 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   const auto about = [&](size_t attempt, nanoseconds wait) {
     const Wall before = attempt == 0 ? production[0].when : staging[attempt - 1].when;
     const auto waited = staging[attempt].when - before;
-    return waited >= wait * 9 / 10 && waited <= wait * 11 / 10 + 10s;
+    return waited >= wait * 9 / 10 && waited <= wait * 11 / 10 + 1min;
   };
   CHECK(about(0, 1min));
   CHECK(about(1, 10min));
@@ -387,7 +388,7 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   CHECK(production.size() == 1);
   year.ca("one").failure.reset();
   year.ca("one-staging").failure.reset();
-  year.pass(24h, 10s);
+  year.pass(24h, 1min);
   REQUIRE(production.size() == 2);
   CHECK(production[1].when == staging.back().when);
   CHECK(year.serves());
@@ -400,7 +401,7 @@ TEST_CASE("Production stays pinned for the episode in which staging went well") 
   year.use("one", true);
   year.ca("one").failure = year.failing(FailureClass::validation);
   year.start();
-  year.pass(6h, 10s);
+  year.pass(6h, 30s);
   CHECK(year.ca("one-staging").asked.size() == 1);
   CHECK(year.ca("one").asked.size() >= 4);
   CHECK(sparse(year.ca("one").asked, 1h, 4));
@@ -641,7 +642,7 @@ TEST_CASE("In the last quarter a CA that is down holds up nobody") {
   year.pass(4 * day + 13h, 1min);
   const size_t before = year.ca("one").asked.size();
   year.pass(10h, 1min);
-  CHECK(year.ca("one").asked.size() >= before + 50);
+  CHECK(year.ca("one").asked.size() >= before + 45);
   year.ca("two").up = true;
   year.pass(16min, 1min);
   CHECK(year.ends() > year.begin + 90 * day);  // the second's, as soon as it answered

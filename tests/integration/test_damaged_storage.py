@@ -30,7 +30,7 @@ class Damage:
         generations = sorted(p for p in place.iterdir() if p.name != "current")
         kind = self.chance.choice([self.torn, self.empty, self.flipped, self.missing, self.swapped,
                                    self.foreign, self.no_link, self.wrong_link, self.in_the_way,
-                                   self.no_generation, self.link_instead])
+                                   self.no_generation])
         # Of two generations sometimes both.
         whole = kind(name, place, generations[-1])
         if not whole and len(generations) > 1:
@@ -95,12 +95,6 @@ class Damage:
 
     def no_generation(self, _name, _place, generation):
         shutil.rmtree(generation)
-        return False
-
-    def link_instead(self, _name, _place, generation):
-        path = self.file_in(generation)
-        path.unlink()
-        path.symlink_to("/etc/hostname")
         return False
 
 
