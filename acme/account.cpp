@@ -27,6 +27,15 @@ std::string text_of(const json::object& object, std::string_view key) {
   return text == nullptr ? std::string() : std::string(text->data(), text->size());
 }
 
+/// The record of an account, if it is of that directory.
+std::optional<json::object> record_of(std::string_view bytes, const std::string& directory) {
+  boost::system::error_code error;
+  const json::value value = json::parse(bytes, error);
+  const auto* object = error ? nullptr : value.if_object();
+  if (object == nullptr || text_of(*object, "directory") != directory) return std::nullopt;
+  return *object;
+}
+
 }  // namespace
 
 std::string account_folder(const std::string& authority, const std::string& email) {
@@ -42,6 +51,18 @@ std::string account_record(const Account& account, const std::string& directory,
                             {"email", email},
                             {"registered", timestamp(registered)}};
   return json::serialize(object);
+}
+
+awaitable<std::string> stored_account_url(Storage& storage,
+                                          const config::CertificateAuthority& authority,
+                                          const std::string& email) {
+  const auto bytes = co_await storage.load(account_folder(authority.name, email) + "/account.json");
+  if (!bytes) co_return std::string();
+  const auto record = record_of(*bytes, authority.directory);
+  if (!record) co_return std::string();
+  std::string url = text_of(*record, "url");
+  if (!usable_url(url, authority.directory)) url.clear();
+  co_return url;
 }
 
 AccountKeeper::AccountKeeper(Client& client, Storage& storage, const base::Clock& clock,
@@ -131,13 +152,11 @@ awaitable<AccountPtr> AccountKeeper::stored_account(tls::PrivateKey key) {
   const auto& authority = client_.authority();
   const auto bytes = co_await storage_.load(folder_ + "/account.json");
   if (!bytes) co_return nullptr;
-  boost::system::error_code error;
-  const json::value value = json::parse(*bytes, error);
-  const auto* object = error ? nullptr : value.if_object();
-  if (object == nullptr) co_return nullptr;
-  std::string url = text_of(*object, "url");
-  std::string orders = text_of(*object, "orders");
-  const bool ours = text_of(*object, "directory") == authority.directory && url != forgotten_;
+  const auto record = record_of(*bytes, authority.directory);
+  if (!record) co_return nullptr;
+  std::string url = text_of(*record, "url");
+  std::string orders = text_of(*record, "orders");
+  const bool ours = url != forgotten_;
   const auto print = thumbprint(key);
   if (!ours || !print || !usable_url(url, authority.directory)) co_return nullptr;
   if (!usable_url(orders, authority.directory)) orders.clear();

@@ -22,6 +22,9 @@ std::string account_folder(const std::string& authority, const std::string& emai
 /// The text of its account.json.
 std::string account_record(const Account& account, const std::string& directory,
                            const std::string& email, WallTime registered);
+/// The URL of the account that is stored for that CA and e-mail; empty: none is. Asks nobody.
+boost::asio::awaitable<std::string> stored_account_url(
+    Storage& storage, const config::CertificateAuthority& authority, const std::string& email);
 
 class AccountKeeper {
  public:

@@ -1,7 +1,12 @@
 #include "acme/authority.hpp"
 
+#include <algorithm>
+
+#include "acme/account.hpp"
+#include "acme/caa_check.hpp"
 #include "acme/issuer.hpp"
 #include "acme/times.hpp"
+#include "acme/transport.hpp"
 #include "base/log.hpp"
 #include "tls/internal_authority.hpp"
 
@@ -124,6 +129,72 @@ asio::awaitable<Outcome<T>> unsupported(std::string why) {
   co_return failure;
 }
 
+/// An issuer and the look at CAA records before it.
+struct AcmeAuthority {
+  AcmeAuthority(base::Fetcher& fetcher, Storage& s, Solvers solvers, const base::Clock& clock,
+                config::CertificateAuthority authority, config::SnapshotPtr given)
+      : storage(s),
+        settings(std::move(authority)),
+        snapshot(std::move(given)),
+        issuer(fetcher, storage, solvers, clock, settings, snapshot->acme),
+        caa(resolvers(), clock) {}
+
+  static asio::awaitable<Outcome<Issued>> obtain(std::shared_ptr<AcmeAuthority> self,
+                                                 Wanted wanted);
+  asio::awaitable<Outcome<void>> check_caa(Wanted& wanted);
+  asio::awaitable<std::vector<std::string>> caa_identities();
+  dns::ResolverSettings resolvers() const;
+
+  Storage& storage;
+  config::CertificateAuthority settings;
+  config::SnapshotPtr snapshot;  // the issuer keeps a reference to it
+  Issuer issuer;
+  CaaCheck caa;
+};
+
+asio::awaitable<Outcome<Issued>> AcmeAuthority::obtain(std::shared_ptr<AcmeAuthority> self,
+                                                       Wanted wanted) {
+  const auto checked = co_await self->check_caa(wanted);
+  if (!checked) co_return checked.error();
+  auto issued = co_await self->issuer.obtain(std::move(wanted));
+  co_return issued;
+}
+
+/// Before the first request: a CA counts what it must refuse (CERTIFICATES section 5).
+asio::awaitable<Outcome<void>> AcmeAuthority::check_caa(Wanted& wanted) {
+  if (!snapshot->acme.caa) co_return Outcome<void>();
+  CaaApplicant applicant;
+  applicant.identities = co_await caa_identities();
+  if (applicant.identities.empty()) co_return Outcome<void>();
+  applicant.authority = settings.name;
+  applicant.challenges = snapshot->acme.challenges;
+  applicant.account = co_await stored_account_url(storage, settings, snapshot->acme.email);
+  auto accepted = co_await caa.run(wanted.names, std::move(applicant));
+  if (!accepted) co_return accepted.error();
+  // Beginning with a challenge that the records do not accept would cost a failed validation.
+  const bool fits =
+      std::find(accepted->begin(), accepted->end(), wanted.first_challenge) != accepted->end();
+  const bool narrowed = accepted->size() < snapshot->acme.challenges.size();
+  if (narrowed && !fits && !accepted->empty()) wanted.first_challenge = accepted->front();
+  co_return Outcome<void>();
+}
+
+/// What CAA records call this CA, as far as that is known without asking it.
+asio::awaitable<std::vector<std::string>> AcmeAuthority::caa_identities() {
+  if (!settings.caa_identities.empty()) co_return settings.caa_identities;
+  auto known = known_caa_identities(settings.directory);
+  if (!known.empty()) co_return known;
+  auto kept = co_await stored_directory(storage, settings);
+  if (kept) known = std::move(kept->directory.caa_identities);
+  co_return known;
+}
+
+dns::ResolverSettings AcmeAuthority::resolvers() const {
+  dns::ResolverSettings result;
+  result.servers = snapshot->acme.resolvers;
+  return result;
+}
+
 asio::awaitable<void> nothing() {
   co_return;
 }
@@ -139,32 +210,25 @@ asio::awaitable<std::optional<base::WallClock::time_point>> no_date() {
 Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solvers,
                          const base::Clock& clock, const config::CertificateAuthority& authority,
                          config::SnapshotPtr snapshot) {
-  // The issuer may keep a reference to the settings, so the snapshot travels with it.
-  struct Kept {
-    config::SnapshotPtr snapshot;
-    std::unique_ptr<Issuer> issuer;
-  };
-  auto kept = std::make_shared<Kept>();
-  kept->snapshot = snapshot;
-  kept->issuer =
-      std::make_unique<Issuer>(fetcher, storage, solvers, clock, authority, snapshot->acme);
+  const auto kept = std::make_shared<AcmeAuthority>(fetcher, storage, solvers, clock, authority,
+                                                    std::move(snapshot));
   Authority made;
   made.name = authority.name;
   made.directory = authority.directory;
-  made.obtain = [kept](Wanted wanted) { return kept->issuer->obtain(std::move(wanted)); };
-  made.forget = [kept](std::string id) { return kept->issuer->forget(std::move(id)); };
+  made.obtain = [kept](Wanted wanted) { return AcmeAuthority::obtain(kept, std::move(wanted)); };
+  made.forget = [kept](std::string id) { return kept->issuer.forget(std::move(id)); };
   made.probe = [&fetcher, url = authority.directory, trust = authority.trust] {
     return shows_directory(&fetcher, url, trust);
   };
   made.renewal_info = [kept](std::string certificate_id) {
-    return kept->issuer->renewal_info(std::move(certificate_id));
+    return kept->issuer.renewal_info(std::move(certificate_id));
   };
   made.revoke = [kept](tls::CertificatePtr certificate, int reason) {
-    return kept->issuer->revoke(std::move(certificate), reason);
+    return kept->issuer.revoke(std::move(certificate), reason);
   };
-  made.roll_over_account_key = [kept] { return kept->issuer->roll_over_account_key(); };
-  made.orders_placed = [kept] { return kept->issuer->orders_placed(); };
-  made.accounts_made = [kept] { return kept->issuer->accounts_made(); };
+  made.roll_over_account_key = [kept] { return kept->issuer.roll_over_account_key(); };
+  made.orders_placed = [kept] { return kept->issuer.orders_placed(); };
+  made.accounts_made = [kept] { return kept->issuer.accounts_made(); };
   made.date = [&fetcher, url = authority.directory, trust = authority.trust] {
     return date_of(&fetcher, url, trust);
   };

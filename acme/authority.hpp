@@ -32,11 +32,14 @@ struct Wanted {
   std::vector<std::string> names;
   std::string replaces;  // certificate id of its predecessor (RFC 9773 section 5); empty: none
   std::string first_challenge;  // what last proved the names; empty: as configured
+  /// How many validations may fail on the way; with none left no further challenge is tried.
+  unsigned verdicts_max = 4;
 };
 
 struct Issued {
   tls::CertificatePtr certificate;
   std::string challenge;  // the type that proved it; empty: the CA still believed an earlier proof
+  unsigned verdicts = 0;  // as Failure's
 };
 
 struct Authority {

@@ -138,6 +138,21 @@ Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now, 
   return ready;
 }
 
+BudgetLeft AuthorityBudget::left(const std::vector<std::string>& names, Time now) const {
+  BudgetLeft out;
+  out.counted = counted_;
+  out.orders = buckets.left(orders_key, orders, now);
+  out.name_set =
+      names.empty() ? per_name_set.capacity : buckets.left(set_key(names), per_name_set, now);
+  out.domain = per_domain.capacity;
+  for (const auto& domain : domains_of(names))
+    out.domain = std::min(out.domain, buckets.left(domain_key(domain), per_domain, now));
+  out.failures = failures.capacity;
+  for (const auto& name : names)
+    out.failures = std::min(out.failures, buckets.left(failure_key(name), failures, now));
+  return out;
+}
+
 void AuthorityBudget::ordered(const std::vector<std::string>& names, Time now) {
   if (!counted_) return;
   buckets.take(orders_key, orders, now);

@@ -65,6 +65,15 @@ class OnDemandBudget {
   Buckets buckets;
 };
 
+/// What may still be taken at once of each of a CA's buckets, by a person.
+struct BudgetLeft {
+  bool counted = false;   // false: the CA's limits are not known here
+  uint32_t orders = 0;    // of the account
+  uint32_t domain = 0;    // certificates of the registered domain
+  uint32_t name_set = 0;  // certificates of exactly these names
+  uint32_t failures = 0;  // failed validations of the name
+};
+
 /// Let's Encrypt's buckets for one account.
 class AuthorityBudget {
  public:
@@ -89,6 +98,7 @@ class AuthorityBudget {
   Buckets::Time ready_at(const std::vector<std::string>& names, Buckets::Time now) const {
     return ready_at(names, now, Order{});
   }
+  BudgetLeft left(const std::vector<std::string>& names, Buckets::Time now) const;
   void ordered(const std::vector<std::string>& names, Buckets::Time now);
   /// The order came to nothing: no certificate was counted.
   void not_issued(const std::vector<std::string>& names);

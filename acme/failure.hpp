@@ -24,8 +24,9 @@ struct Failure {
   std::string sentence;  // for a person: name, CA, challenge, the CA's detail, cause, fix
   std::string type;      // the problem document's type without its urn prefix, may be empty
   std::optional<std::chrono::system_clock::time_point> retry_at;  // from Retry-After or the detail
-  int status = 0;      // the HTTP status of the CA's refusal; 0: it gave none
-  bool local = false;  // found before the CA was asked: no failed validation there
+  int status = 0;         // the HTTP status of the CA's refusal; 0: it gave none
+  unsigned verdicts = 0;  // validations that failed at the CA on the way, which its limits count
+  bool local = false;     // found before the CA was asked: no failed validation there
 };
 
 /// The CA answered, and its answer means that it did not do what was asked.

@@ -10,13 +10,15 @@
 
 #include "acme/account.hpp"
 #include "acme/client.hpp"
+#include "acme/download.hpp"
+#include "acme/finalization.hpp"
 #include "acme/journal.hpp"
 #include "acme/key_maker.hpp"
 #include "acme/order_search.hpp"
-#include "acme/patience.hpp"
+#include "acme/profile.hpp"
 #include "acme/validation.hpp"
+#include "acme/verdicts.hpp"
 #include "base/log.hpp"
-#include "tls/chain_issuers.hpp"
 
 namespace gatehouse::acme {
 
@@ -29,11 +31,11 @@ constexpr std::chrono::seconds renewal_look_time_max{60};
 constexpr std::chrono::minutes revocation_time_max{2};
 constexpr std::chrono::minutes rollover_time_max{4};
 constexpr size_t names_max = 100;
-constexpr std::chrono::seconds date_skew_max{3600};
 /// Further beginnings of one obtain(), each after something was found gone at the CA.
 constexpr int fresh_starts_max = 5;
-/// Something the CA has lost or no longer offers: begin again without it, once each.
-enum class Loss : uint8_t { none, order, account, profile, predecessor };
+/// Something the CA has lost or no longer offers: begin again without it, once each; or a challenge
+/// that failed, while there are others.
+enum class Loss : uint8_t { none, order, account, profile, predecessor, challenge };
 
 /// One obtain() on its way.
 struct Job {
@@ -48,7 +50,8 @@ struct Job {
   bool resumed = false;    // the order in `entry` is from before
   bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
   Loss loss = Loss::none;
-  std::string challenge;  // the type that proved the names, in this life
+  std::optional<Verdicts> verdicts;  // set from the start
+  std::string challenge;             // the type that proved the names, in this life
 };
 
 Failure internal_failure(const Errand& errand, std::string_view what) {
@@ -123,9 +126,7 @@ struct Issuer::State {
   awaitable<Outcome<OrderObject>> place(Job& job);
   awaitable<void> journal_order(Job& job, std::string url);
   awaitable<Outcome<OrderObject>> finalize(Job& job, OrderObject order);
-  awaitable<Outcome<OrderObject>> settle(Job& job, Reply<OrderObject> reply, OrderStatus awaited);
-  awaitable<Outcome<tls::CertificatePtr>> download(Job& job, const OrderObject& order);
-  awaitable<Outcome<std::string>> preferred_chain(Job& job, DownloadedChain chain);
+  awaitable<Outcome<tls::CertificatePtr>> collect(Job& job, const OrderObject& order);
 };
 
 namespace {
@@ -171,8 +172,8 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   job.id = std::move(wanted.id);
   job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
-  job.profile = state->client.authority().profile;
   job.replaces = std::move(wanted.replaces);
+  job.verdicts.emplace(state->settings.challenges, wanted.first_challenge, wanted.verdicts_max);
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
@@ -237,10 +238,13 @@ awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
   co_await client.transport().prefetch_nonce();  // on its way while storage is read
   const auto recalled = co_await recall(job);
   if (!recalled) co_return recalled.error();
+  auto profile = co_await choose_profile(client.transport(), job.names, job.errand);
+  if (!profile) co_return profile.error();
+  job.profile = std::move(*profile);
   std::set<Loss> met;
   for (int starts = 0;; ++starts) {
     auto account = co_await accounts.ensure(job.errand);
-    if (!account) co_return account.error();
+    if (!account) co_return job.verdicts->sum_up(account.error(), job.errand.attempt);
     job.account = std::move(*account);
     job.loss = Loss::none;
     auto outcome = co_await attempt(job);
@@ -248,10 +252,14 @@ awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
       Issued issued;
       issued.certificate = std::move(*outcome);
       issued.challenge = std::move(job.challenge);
+      issued.verdicts = job.verdicts->count();
       co_return issued;
     }
-    const bool again = job.loss != Loss::none && !met.contains(job.loss);
-    if (!again || starts >= fresh_starts_max) co_return outcome.error();
+    const bool again =
+        job.loss == Loss::challenge || (job.loss != Loss::none && !met.contains(job.loss));
+    if (!again || starts >= fresh_starts_max) {
+      co_return job.verdicts->sum_up(outcome.error(), job.errand.attempt);
+    }
     met.insert(job.loss);
     base::log::debug("{}: beginning again: {}", job.errand.attempt.names, outcome.error().sentence);
     co_await recover(job);
@@ -281,6 +289,7 @@ awaitable<void> Issuer::State::recover(Job& job) {
   switch (job.loss) {
     case Loss::none:
       break;
+    case Loss::challenge:
     case Loss::order:
       co_await journal.drop(job.id);
       job.entry.reset();
@@ -311,12 +320,18 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
   if (!order) co_return order.error();
   const Taken taken(orders_taken, job.entry->order);
   if (order->status == OrderStatus::pending) {
-    Validation validation(client, solvers, clock, settings.challenges, job.account, job.errand);
+    Validation validation(client, solvers, clock, job.verdicts->preferences(), job.account,
+                          job.errand);
     const auto validated = co_await validation.run(order->authorizations);
     if (!validated) {
       // Its order is spent: the next attempt needs a new one.
       if (validation.order_spent()) co_await journal.drop(job.id);
-      if (validation.order_stale() && job.resumed) job.loss = Loss::order;
+      if (validation.order_stale() && job.resumed) {
+        job.loss = Loss::order;
+      } else if (const auto& verdict = validation.verdict()) {
+        const bool others = job.verdicts->add(*verdict, validated.error());
+        if (others) job.loss = Loss::challenge;
+      }
       if (validated.error().type == "accountDoesNotExist") job.loss = Loss::account;
       co_return validated.error();
     }
@@ -327,7 +342,7 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
     order = co_await finalize(job, std::move(*order));
     if (!order) co_return order.error();
   }
-  co_return co_await download(job, *order);
+  co_return co_await collect(job, *order);
 }
 
 /// The order to work on: the journalled one, one found at the CA, or a new one.
@@ -398,7 +413,8 @@ awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
   if (!reply) {
     const Failure& failure = reply.error();
     if (failure.type == "accountDoesNotExist") job.loss = Loss::account;
-    if (failure.type == "invalidProfile" && !job.profile.empty()) job.loss = Loss::profile;
+    const bool optional = !job.profile.empty() && !client.authority().profile_required;
+    if (failure.type == "invalidProfile" && optional) job.loss = Loss::profile;
     const bool replacing = job.loss == Loss::none && !job.replaces.empty();
     if (replacing && may_do_without_predecessor(failure)) job.loss = Loss::predecessor;
     // Refused for good: nothing to find at the next attempt. Otherwise it may have been placed.
@@ -451,101 +467,42 @@ awaitable<Outcome<bool>> Issuer::State::search(Job& job, OrderObject& order) {
 // ---------------------------------------------------------------- from ready to the certificate
 
 awaitable<Outcome<OrderObject>> Issuer::State::finalize(Job& job, OrderObject order) {
-  const auto request = tls::make_request_der(*job.entry->key, job.names);
+  auto request = tls::make_request_der(*job.entry->key, job.names);
   if (!request) co_return internal_failure(job.errand, request.error().context);
-  for (bool again = false; order.status == OrderStatus::ready; again = true) {
-    auto reply = co_await client.finalize(job.account, order.finalize, *request, job.errand);
-    if (reply) co_return co_await settle(job, std::move(*reply), OrderStatus::valid);
-    if (reply.error().type != "orderNotReady" || again) {
-      const bool final =
-          means_refused(reply.error()) && reply.error().kind != FailureClass::rate_limit;
-      if (final && job.resumed) job.loss = Loss::order;
-      if (final && !job.resumed && !job.replaces.empty()) job.loss = Loss::predecessor;
-      if (final) co_await journal.drop(job.id);
-      co_return reply.error();
-    }
-    // The CA has not caught up with its own authorizations, or has this request already.
-    auto current = co_await client.order(job.account, job.entry->order, job.errand);
-    if (!current) co_return current.error();
-    auto settled = co_await settle(job, std::move(*current), OrderStatus::ready);
-    if (!settled) co_return settled.error();
-    order = std::move(*settled);
+  Finalization finalization(client, clock, job.account, job.entry->order, job.errand);
+  auto done = co_await finalization.run(std::move(order), std::move(*request));
+  if (!done && finalization.order_spent()) {
+    const bool replacing = !job.resumed && !job.replaces.empty();
+    if (job.resumed) job.loss = Loss::order;
+    if (replacing && may_do_without_predecessor(done.error())) job.loss = Loss::predecessor;
+    co_await journal.drop(job.id);
   }
-  if (order.status == OrderStatus::valid) co_return order;
-  auto current = co_await client.order(job.account, job.entry->order, job.errand);
-  if (!current) co_return current.error();
-  co_return co_await settle(job, std::move(*current), OrderStatus::valid);
+  co_return done;
 }
 
-/// Polls until the order is at least `awaited`.
-awaitable<Outcome<OrderObject>> Issuer::State::settle(Job& job, Reply<OrderObject> reply,
-                                                      OrderStatus awaited) {
-  Patience patience(clock, job.errand.deadline);
-  while (reply.value.status < awaited) {
-    const bool in_time = co_await patience.wait(reply.retry_after);
-    if (!in_time) {
-      co_return transport_failure(base::Error(base::ErrorKind::timeout,
-                                              "the order was still being processed when the "
-                                              "time for one certificate ran out"),
-                                  job.errand.attempt);
-    }
-    auto next = co_await client.order(job.account, job.entry->order, job.errand);
-    if (!next) co_return next.error();
-    reply = std::move(*next);
+awaitable<Outcome<tls::CertificatePtr>> Issuer::State::collect(Job& job, const OrderObject& order) {
+  Download wanted;
+  wanted.url = order.certificate;
+  wanted.names = job.names;
+  wanted.preferred_chain = settings.preferred_chain;
+  auto got = co_await download(client, job.account, *job.entry->key, std::move(wanted),
+                               clock.wall(), job.errand);
+  if (!got) {
+    if (job.resumed && means_gone(got.error())) job.loss = Loss::order;
+    co_return got.error();
   }
-  if (reply.value.status != OrderStatus::invalid) co_return std::move(reply.value);
-  co_await journal.drop(job.id);
-  Problem problem;
-  problem.detail = "the order became invalid";
-  if (reply.value.error) problem = *reply.value.error;
-  Attempt attempt_now = job.errand.attempt;
-  attempt_now.challenge = "the order";
-  co_return failure_of(problem, attempt_now, clock.wall(), std::nullopt);
-}
-
-awaitable<Outcome<tls::CertificatePtr>> Issuer::State::download(Job& job,
-                                                                const OrderObject& order) {
-  auto chain = co_await client.certificate(job.account, order.certificate, job.errand);
-  if (!chain) {
-    if (job.resumed && means_gone(chain.error())) job.loss = Loss::order;
-    co_return chain.error();
-  }
-  const auto pem = co_await preferred_chain(job, std::move(*chain));
-  if (!pem) co_return pem.error();
-  const std::string source = "the certificate from " + job.errand.attempt.authority;
-  auto certificate = tls::Certificate::from_pem(*pem, job.entry->key->to_pem(), source);
-  std::string problem;
-  if (!certificate) {
-    problem = certificate.error().context;
-  } else {
-    problem = (*certificate)->problem_for(job.names, clock.wall(), date_skew_max);
-  }
+  const auto& certificate = got->certificate;
   // One that is half over is what a crash left behind long ago: a renewal wants a new one.
-  const bool stale =
-      job.resumed && problem.empty() &&
-      clock.wall() > (*certificate)->not_before() +
-                         ((*certificate)->not_after() - (*certificate)->not_before()) / 2;
-  if (problem.empty() && !stale) co_return std::move(*certificate);
+  const bool stale = job.resumed && got->problem.empty() &&
+                     clock.wall() > certificate->not_before() +
+                                        (certificate->not_after() - certificate->not_before()) / 2;
+  if (got->problem.empty() && !stale) co_return certificate;
   if (job.resumed) job.loss = Loss::order;
-  co_await journal.drop(job.id);
-  co_return nonsense_failure("a certificate that cannot be served: " + problem, job.errand.attempt);
-}
-
-/// The chain with an issuer of the configured name, if there is one; else the CA's first.
-awaitable<Outcome<std::string>> Issuer::State::preferred_chain(Job& job, DownloadedChain chain) {
-  const std::string& wanted = settings.preferred_chain;
-  const auto leads_there = [&](const std::string& pem) {
-    const auto issuers = tls::chain_issuers(pem);
-    return std::find(issuers.begin(), issuers.end(), wanted) != issuers.end();
-  };
-  if (wanted.empty() || leads_there(chain.pem)) co_return std::move(chain.pem);
-  for (const auto& url : chain.alternates) {
-    auto other = co_await client.certificate(job.account, url, job.errand);
-    if (other && leads_there(other->pem)) co_return std::move(other->pem);
-  }
-  base::log::warn("{}: {} offers no chain to \"{}\": serving its first", job.errand.attempt.names,
-                  job.errand.attempt.authority, wanted);
-  co_return std::move(chain.pem);
+  // What is no certificate at all may be a page of something in between: it is asked for once more.
+  const bool ask_again = !certificate && !job.resumed;
+  if (!ask_again) co_await journal.drop(job.id);
+  co_return nonsense_failure("a certificate that cannot be served: " + got->problem,
+                             job.errand.attempt);
 }
 
 }  // namespace gatehouse::acme

@@ -63,7 +63,7 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
   if (self->stopped) co_return Result<void>();
   const bool first = self->snapshot == nullptr;
   self->snapshot = next;
-  self->claims = Claims(*next);
+  self->claims = Claims(*next, self->own_names);
   self->permission.configure(next->on_demand);
   self->review_entries();
   if (first) self->resume_journalled();
@@ -98,6 +98,7 @@ asio::awaitable<Result<void>> Manager::State::read_storage() {
   auto index = co_await vault.read_index();
   if (!index) co_return index;
   co_await fallbacks.read_index();
+  co_await read_revoked();
   co_await read_memory();
   co_return Result<void>();
 }
@@ -249,6 +250,7 @@ asio::awaitable<void> Manager::State::save_all(std::shared_ptr<State> self) {
 std::string Manager::State::state_of(const Entry& entry) const {
   const auto now = clock.wall();
   if (entry.ordering) return "ordering";
+  if (is_revoked(entry)) return "revoked";
   if (entry.certificate) return now < entry.certificate->not_after() ? "active" : "expired";
   const Setback& setback = entry.past.setback;
   if (setback.failures == 0) return "waiting";
@@ -268,25 +270,27 @@ std::map<std::string, size_t> Manager::states() const {
   return counts;
 }
 
+CertificateStatus Manager::State::status_of(const Entry& entry) const {
+  const Setback& setback = entry.past.setback;
+  CertificateStatus status;
+  status.name = entry.name;
+  status.state = state_of(entry);
+  status.on_demand = entry.on_demand();
+  status.last_error = setback.sentence;
+  status.next_attempt = setback.next_attempt;
+  if (entry.certificate) {
+    status.issuer = entry.certificate->issuer();
+    status.serial = entry.certificate->serial();
+    status.not_before = entry.certificate->not_before();
+    status.not_after = entry.certificate->not_after();
+    status.renew_at = entry.renew_at;
+  }
+  return status;
+}
+
 std::vector<CertificateStatus> Manager::State::status() const {
   std::vector<CertificateStatus> list;
-  for (const auto& [name, entry] : entries) {
-    CertificateStatus status;
-    status.name = name;
-    status.on_demand = entry->on_demand();
-    const Setback& setback = entry->past.setback;
-    status.last_error = setback.sentence;
-    status.next_attempt = setback.next_attempt;
-    if (entry->certificate) {
-      status.issuer = entry->certificate->issuer();
-      status.serial = entry->certificate->serial();
-      status.not_before = entry->certificate->not_before();
-      status.not_after = entry->certificate->not_after();
-      status.renew_at = entry->renew_at;
-    }
-    status.state = state_of(*entry);
-    list.push_back(std::move(status));
-  }
+  for (const auto& [name, entry] : entries) list.push_back(status_of(*entry));
   for (size_t part = 0; part < Ledger::parts; ++part) {
     for (const auto& id : vault.ledger().ids(Ledger::Place::certs, part)) {
       const std::string name = vault.ledger().name(id);
@@ -294,7 +298,7 @@ std::vector<CertificateStatus> Manager::State::status() const {
       if (name.empty() || !facts || entries.contains(name)) continue;
       CertificateStatus stored;
       stored.name = name;
-      stored.state = "stored";
+      stored.state = revoked.contains(id) ? "revoked" : "stored";
       stored.on_demand = facts->on_demand;
       stored.not_after = facts->not_after;
       stored.renew_at = vault.ledger().look(id).value_or(base::WallClock::time_point());
@@ -392,25 +396,31 @@ void Manager::stop(std::function<void()> stored) {
 }
 
 asio::awaitable<Result<std::vector<CertificateStatus>>> read_status(Storage& storage) {
+  // As they are served: the first of a name goes before the others.
+  std::map<std::string, std::string> places;
+  for (const std::string folder : {"custom", "certs", "internal/leaves"}) {
+    auto ids = co_await storage.list(folder);
+    if (!ids) co_return ids.error();
+    for (const auto& id : *ids) places.emplace(id, folder + "/" + id);
+  }
   std::vector<CertificateStatus> list;
-  auto ids = co_await storage.list("certs");
-  if (!ids) co_return ids.error();
-  for (const auto& id : *ids) {
+  for (const auto& [id, place] : places) {
     CertificateStatus status;
     status.name = name_of(id).empty() ? id : name_of(id);
-    auto files = co_await storage.load_set("certs/" + id);
+    auto files = co_await storage.load_set(place);
     if (files) {
       auto note = read_description((*files)["meta.json"]);
       if (note) status.name = note->name;
       if (note) status.on_demand = note->on_demand;
-      auto parsed = tls::Certificate::from_pem((*files)["fullchain.pem"], (*files)["privkey.pem"],
-                                               "certs/" + id);
+      auto parsed =
+          tls::Certificate::from_pem((*files)["fullchain.pem"], (*files)["privkey.pem"], place);
       if (parsed) {
         status.issuer = (*parsed)->issuer();
         status.serial = (*parsed)->serial();
         status.not_before = (*parsed)->not_before();
         status.not_after = (*parsed)->not_after();
-        status.renew_at = renewal_due({status.not_before, status.not_after}, std::nullopt, id);
+        if (!place.starts_with("custom/"))
+          status.renew_at = renewal_due({status.not_before, status.not_after}, std::nullopt, id);
         status.state = base::WallClock::now() < status.not_after ? "active" : "expired";
       } else {
         status.last_error = parsed.error().context;

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include <boost/asio/awaitable.hpp>
@@ -49,8 +50,9 @@ struct ManagerHooks {
 /// For `gatehouse certs list` and the admin interface.
 struct CertificateStatus {
   std::string name;
-  std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired", or
-                       // "stored": not in memory, as its last visit is long ago
+  std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired",
+                       // "revoked", or "stored": not in memory, as its last visit is long ago;
+                       // "file", "custom": the user's own; "archived": no site has it
   std::string issuer;  // empty: none yet
   std::string serial;
   std::chrono::system_clock::time_point not_before, not_after, renew_at;  // epoch: unknown
@@ -58,6 +60,8 @@ struct CertificateStatus {
   std::string last_error;
   std::chrono::system_clock::time_point next_attempt;
 };
+
+struct CertificateDetails;  // certificate_details.hpp
 
 /// How one CA stands: what may still be ordered there, for commands and the admin interface.
 struct BudgetStatus {
@@ -100,6 +104,23 @@ class Manager {
 
   /// One for each CA, in the order of the configuration.
   std::vector<BudgetStatus> budget() const;
+  // What a person asks for (manager_requests.cpp). An Error's sentence is for that person; its
+  // kind: not_found, unavailable (not now, or not so), protocol (the CA refused), io.
+
+  /// All that is known of the certificate that serves `name`, or shall.
+  boost::asio::awaitable<base::Result<CertificateDetails>> show(std::string name);
+  /// Orders at once, with no regard to failures before, and with the order that the budget keeps
+  /// for a person; returns when the order has begun. Without `force` only what is due, or fails.
+  boost::asio::awaitable<base::Result<void>> renew(std::string name, bool force);
+  /// Has the CA revoke the certificate, then orders a new one. `reason` is a code of RFC 5280
+  /// section 5.3.1; with keyCompromise (1) the revoked one is no longer served.
+  boost::asio::awaitable<base::Result<void>> revoke(std::string name, int reason);
+  /// Gives the account at that CA a new key.
+  boost::asio::awaitable<base::Result<void>> roll_over(std::string authority);
+
+  /// These names have certificates from a person: none is ordered. Names that are no longer among
+  /// them are the manager's again.
+  void leave_to_owner(std::unordered_set<std::string> names);
 
   /// Looks at the clocks now: after the machine slept, or a test moved them.
   void recheck();

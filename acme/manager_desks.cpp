@@ -9,12 +9,6 @@ using Wall = base::WallClock::time_point;
 
 namespace {
 
-bool same(const config::CertificateAuthority& a, const config::CertificateAuthority& b) {
-  return a.name == b.name && a.directory == b.directory && a.trust == b.trust &&
-         a.profile == b.profile && a.staging == b.staging && a.eab_kid == b.eab_kid &&
-         a.eab_hmac_key == b.eab_hmac_key && a.caa_identities == b.caa_identities;
-}
-
 bool same(const config::Acme& a, const config::Acme& b) {
   return a.email == b.email && a.challenges == b.challenges && a.key_type == b.key_type &&
          a.preferred_chain == b.preferred_chain && a.caa == b.caa && a.resolvers == b.resolvers;
@@ -26,6 +20,7 @@ uint64_t mark_of(const config::CertificateAuthority& settings, const config::Acm
                                  settings.profile, settings.eab_kid, settings.eab_hmac_key,
                                  acme.email, static_cast<int>(acme.key_type));
   for (const auto& challenge : acme.challenges) text += "\n" + challenge;
+  if (settings.profile_required) text += "\nprofile required";
   return mark(text);
 }
 
@@ -89,7 +84,7 @@ void Manager::State::set_desks(const config::SnapshotPtr& next) {
   for (const auto& settings : next->acme.authorities) {
     if (settings.directory.empty()) continue;  // the internal one
     const auto kept = std::find_if(before.begin(), before.end(), [&](const DeskPtr& desk) {
-      return desk && same(desk->settings, settings) && same(desk->acme, next->acme);
+      return desk && desk->settings == settings && same(desk->acme, next->acme);
     });
     if (kept != before.end()) {
       desks.push_back(std::move(*kept));
@@ -127,8 +122,10 @@ std::vector<Candidate> Manager::State::candidates(const Entry& entry) const {
     AuthorityBudget::Order order;
     order.replaces = !replaced_by(entry, *desk).empty();
     order.by_person = entry.by_person;
-    // An order that exists already costs nothing more.
-    candidate.budget = entry.journalled ? now : desk->budget.ready_at({entry.name}, now, order);
+    // An order that exists already costs nothing more. One that is left now is left at any time:
+    // whoever chooses may have looked at the clock before.
+    const auto ready = desk->budget.ready_at({entry.name}, now, order);
+    if (!entry.journalled && ready > now) candidate.budget = ready;
     list.push_back(std::move(candidate));
   }
   return list;

@@ -174,7 +174,9 @@ void Manager::State::surveyed(const std::string& id, const base::Result<Certific
   }
   const Lifetime lifetime{note->not_before, note->not_after};
   if (certificate_id(note->name) != id || find(note->name) != nullptr) return;
-  plan_look(note->name, renewal_due(lifetime, snapshot->acme.renew_before, id));
+  const bool now = revoked.contains(id);
+  plan_look(note->name,
+            now ? clock.wall() : renewal_due(lifetime, snapshot->acme.renew_before, id));
 }
 
 /// Nothing whole is left of it: a standing name is ordered before somebody comes for it.

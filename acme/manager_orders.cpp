@@ -307,6 +307,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   entry.ordering = asked;
   entry.rehearsing = rehearsal;
   entry.slow = false;
+  if (!rehearsal) note_order(entry);
   entry.tried.insert(desk->settings.name);
   Order order;
   order.wanted.id = entry.order_id();

@@ -49,6 +49,7 @@ void Manager::State::plan_renewal(Entry& entry) {
     entry.renew_at =
         std::max(entry.renewed_at + (suggested ? suggestion_rest(life) : life.length() / 10),
                  entry.renew_at);
+  if (is_revoked(entry)) entry.renew_at = std::min(entry.renew_at, clock.wall());
   if (entry.on_demand()) visits.first(entry.name, clock.wall());
   if (entry.claim != Claim::internal) {
     if (entry.renew_at > clock.wall() || !renewing.contains(entry.name))
@@ -304,6 +305,7 @@ void Manager::State::written(const std::string& name, const tls::CertificatePtr&
     if (current) {
       entry->unsaved = false;
       entry->save_failures = 0;
+      forget_revoked(*entry);
     }
     // A newer order of this name would have a journal of its own by now.
     if (entry != nullptr && entry->ordering) return;

@@ -1,8 +1,8 @@
 // The manager's inside: what it knows of each name, shared by the manager_*.cpp files: desks (one a
 // CA), handshakes (who waits and what he is given), loaded (what is in memory, and when the rest is
 // looked at), orders (loading, ordering), failures (what they lead to), renewals, renewal_info
-// (when the CA wants them), checks (whether what is new is what is seen), memory (what outlasts a
-// restart).
+// (when the CA wants them), requests (what a person asks for), checks (whether what is new is what
+// is seen), memory (what outlasts a restart).
 //
 // Not for others: they include manager.hpp. Control thread.
 #pragma once
@@ -19,6 +19,7 @@
 #include "acme/agenda.hpp"
 #include "acme/ask.hpp"
 #include "acme/budget.hpp"
+#include "acme/certificate_details.hpp"
 #include "acme/judgement.hpp"
 #include "acme/manager.hpp"
 #include "acme/names.hpp"
@@ -103,6 +104,7 @@ struct Entry {
   Past past;                     // outlives the process, see remember()
   bool resumed = false;          // its setback is a former process's, and still to be respected
   std::set<std::string> tried;   // CAs asked in this round
+  std::vector<base::WallClock::time_point> ordered_at;  // in the last day
   std::vector<DeskPtr> left_at;  // may hold an order of this name that came to nothing
   Agenda::Id retry = 0;
   base::WallClock::time_point renew_at{};
@@ -155,6 +157,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   static boost::asio::awaitable<void> save_all(std::shared_ptr<State> self);
   std::vector<CertificateStatus> status() const;
   std::string state_of(const Entry& entry) const;
+  CertificateStatus status_of(const Entry& entry) const;
   void stop();
   void tell(const Entry& entry, Event::Kind kind, std::string text, const std::string& authority,
             base::WallClock::time_point next_attempt = {}) const;
@@ -297,6 +300,30 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   static boost::asio::awaitable<void> forget(std::shared_ptr<State> self, DeskPtr desk,
                                              std::string id);
 
+  // manager_requests.cpp
+  template <class T>
+  using Answered = boost::asio::awaitable<base::Result<T>>;
+  std::string subject_of(const std::string& name) const;
+  static Answered<CertificateDetails> show(std::shared_ptr<State> self, std::string name);
+  std::vector<NameBudget> budgets_of(const std::string& name) const;
+  void note_order(Entry& entry);
+  unsigned orders_today(const Entry& entry) const;
+  base::Result<Claim> may_take_up(const std::string& subject) const;
+  static Answered<Entry*> take_up(std::shared_ptr<State> self, std::string name);
+  static Answered<void> renew_by_person(std::shared_ptr<State> self, std::string name, bool force);
+  base::Result<void> order_by_person(Entry& entry);
+  static Answered<void> revoke(std::shared_ptr<State> self, std::string name, int reason);
+  static Answered<void> replace_revoked(std::shared_ptr<State> self, std::string name,
+                                        tls::CertificatePtr certificate, bool compromised);
+  void drop(Entry& entry);
+  base::Result<DeskPtr> issuer_of(const Entry& entry) const;
+  bool is_revoked(const Entry& entry) const;
+  void forget_revoked(const Entry& entry);
+  static boost::asio::awaitable<void> unmark(std::shared_ptr<State> self, std::string id);
+  boost::asio::awaitable<void> read_revoked();
+  static Answered<void> roll_over(std::shared_ptr<State> self, std::string authority);
+  void leave_to_owner(std::unordered_set<std::string> names);
+
   boost::asio::io_context& control;
   base::Fetcher& fetcher;
   Storage& storage;
@@ -318,7 +345,9 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
 
   config::SnapshotPtr snapshot;
   Claims claims;
-  std::vector<DeskPtr> desks;    // as configured, tried in order
+  std::unordered_set<std::string> own_names;             // with certificates from a person
+  std::unordered_map<std::string, std::string> revoked;  // id → serial, until it is replaced
+  std::vector<DeskPtr> desks;                            // as configured, tried in order
   std::vector<DeskPtr> retired;  // no longer configured; their orders still end
   DeskPtr internal_desk;
 

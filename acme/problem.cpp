@@ -67,6 +67,24 @@ constexpr std::array<Rule, 27> rules = {{
     {"compound", FailureClass::validation, ""},
 }};
 
+/// The same causes for a challenge that asks at the HTTPS port (RFC 8737).
+constexpr std::array<Rule, 4> tls_alpn01_rules = {{
+    {"connection", FailureClass::validation,
+     "the CA could not reach port 443 at {address}: open it in the firewall and forward it here, "
+     "or "
+     "use http-01 / dns-01"},
+    {"tls", FailureClass::validation,
+     "the CA could not finish its TLS handshake at {address}: port 443 must lead here, with "
+     "nothing "
+     "on the way that ends TLS"},
+    {"unauthorized", FailureClass::validation,
+     "port 443 at {address} does not lead here, or something on the way ends TLS: make the records "
+     "of {name} point here, or use http-01 / dns-01"},
+    {"incorrectResponse", FailureClass::validation,
+     "port 443 at {address} does not lead here, or something on the way ends TLS: make the records "
+     "of {name} point here, or use http-01 / dns-01"},
+}};
+
 const Rule* rule_for(std::string_view type) {
   const auto* found =
       std::find_if(rules.begin(), rules.end(), [&](const Rule& rule) { return rule.type == type; });
@@ -102,6 +120,11 @@ std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& 
            "to make a new one";
   }
   std::string text(rule == nullptr ? std::string_view() : rule->advice);
+  if (attempt.challenge == "tls-alpn-01") {
+    for (const auto& own : tls_alpn01_rules) {
+      if (own.type == problem.type) text = own.advice;
+    }
+  }
   replace(text, "{address}", attempt.address.empty() ? "the name's address" : attempt.address);
   replace(text, "{name}", problem.identifier.empty() ? attempt.names : problem.identifier);
   replace(text, "{email}", attempt.email);

@@ -59,6 +59,10 @@ Failure named(Failure failure, const Errand& errand) {
   return failure;
 }
 
+std::string directory_path(const config::CertificateAuthority& authority) {
+  return "issuers/" + authority.name + "/directory.json";
+}
+
 /// The same errand without names: its outcome is shared by those who wait for it.
 Errand shared(const Errand& errand) {
   Errand result = errand;
@@ -83,7 +87,7 @@ struct Transport::State : std::enable_shared_from_this<State> {
   bool prefetching = false;
   bool stored_directory_read = false;
 
-  std::string directory_path() const { return "issuers/" + authority.name + "/directory.json"; }
+  std::string path() const { return directory_path(authority); }
   bool directory_fresh() const;
   void keep_nonce(std::string_view text);
   bool holds_nonce();
@@ -142,6 +146,30 @@ std::optional<milliseconds> Transport::State::retry_after(const FetchResponse& r
 
 // ---------------------------------------------------------------- directory
 
+awaitable<std::optional<KeptDirectory>> stored_directory(
+    Storage& storage, const config::CertificateAuthority& authority) {
+  const auto bytes = co_await storage.load(directory_path(authority));
+  if (!bytes) co_return std::nullopt;
+  boost::system::error_code error;
+  const json::value stored = json::parse(*bytes, error);
+  const auto* object = error ? nullptr : stored.if_object();
+  if (object == nullptr) co_return std::nullopt;
+  const auto* url = object->if_contains("url");
+  const auto* since = object->if_contains("fetched");
+  const auto* content = object->if_contains("directory");
+  if (url == nullptr || since == nullptr || content == nullptr || !url->is_string() ||
+      !since->is_string() || std::string_view(url->as_string()) != authority.directory) {
+    co_return std::nullopt;
+  }
+  const auto time = parse_timestamp(since->as_string());
+  auto parsed = parse_directory(json::serialize(*content), authority.directory);
+  if (!time || !parsed) co_return std::nullopt;
+  KeptDirectory kept;
+  kept.directory = std::move(*parsed);
+  kept.since = *time;
+  co_return kept;
+}
+
 bool Transport::State::directory_fresh() const {
   const auto age = clock.wall() - directory_since;
   return directory && age < directory_age_max && age > -std::chrono::hours(1);
@@ -149,24 +177,10 @@ bool Transport::State::directory_fresh() const {
 
 awaitable<void> Transport::State::read_stored_directory() {
   stored_directory_read = true;
-  const auto bytes = co_await storage.load(directory_path());
-  if (!bytes) co_return;
-  boost::system::error_code error;
-  const json::value stored = json::parse(*bytes, error);
-  const auto* object = error ? nullptr : stored.if_object();
-  if (object == nullptr) co_return;
-  const auto* url = object->if_contains("url");
-  const auto* since = object->if_contains("fetched");
-  const auto* content = object->if_contains("directory");
-  if (url == nullptr || since == nullptr || content == nullptr || !url->is_string() ||
-      !since->is_string() || std::string_view(url->as_string()) != authority.directory) {
-    co_return;
-  }
-  const auto time = parse_timestamp(since->as_string());
-  auto parsed = parse_directory(json::serialize(*content), authority.directory);
-  if (!time || !parsed) co_return;
-  directory = std::move(*parsed);
-  directory_since = *time;
+  auto kept = co_await stored_directory(storage, authority);
+  if (!kept) co_return;
+  directory = std::move(kept->directory);
+  directory_since = kept->since;
 }
 
 awaitable<void> Transport::State::store_directory() {
@@ -174,9 +188,9 @@ awaitable<void> Transport::State::store_directory() {
   object["url"] = authority.directory;
   object["fetched"] = timestamp(directory_since);
   object["directory"] = json::parse(directory_json(*directory));
-  const auto stored = co_await storage.store(directory_path(), json::serialize(object));
+  const auto stored = co_await storage.store(path(), json::serialize(object));
   // Only a convenience for the next start.
-  if (!stored) base::log::warn("{}: {}", directory_path(), stored.error().context);
+  if (!stored) base::log::warn("{}: {}", path(), stored.error().context);
 }
 
 awaitable<Outcome<Directory>> Transport::State::current_directory(Errand errand) {

@@ -40,6 +40,15 @@ struct Message {
   std::chrono::milliseconds timeout = response_timeout;
 };
 
+struct KeptDirectory {
+  Directory directory;
+  WallTime since;
+};
+
+/// The CA's directory as `issuers/<ca>/directory.json` has it, of whatever age; asks nobody.
+boost::asio::awaitable<std::optional<KeptDirectory>> stored_directory(
+    Storage& storage, const config::CertificateAuthority& authority);
+
 class Transport {
  public:
   /// The references outlive the transport.

@@ -26,12 +26,15 @@ constexpr std::chrono::hours fallback_left_min{24 * 30};
 constexpr std::chrono::hours archived_after_end{24 * 30};
 /// Generations of one certificate that are set aside before it counts as lost.
 constexpr unsigned generations_tried_max = 3;
+constexpr size_t place_bytes_max = 180;  // a file name holds 255, and serials have up to 40
 
 std::string index_path(size_t part) {
   return fmt::format("index/{:02x}", part);
 }
 
-FileSet files_of(const tls::Certificate& certificate, const CertificateNote& note) {
+}  // namespace
+
+FileSet certificate_files(const tls::Certificate& certificate, const CertificateNote& note) {
   constexpr std::string_view end_line = "-----END CERTIFICATE-----\n";
   const std::string whole = certificate.chain_pem();
   const size_t end = whole.find(end_line);
@@ -44,8 +47,6 @@ FileSet files_of(const tls::Certificate& certificate, const CertificateNote& not
   files["meta.json"] = describe(certificate, note);
   return files;
 }
-
-}  // namespace
 
 std::string describe(const tls::Certificate& certificate, const CertificateNote& note) {
   json::array names;
@@ -268,7 +269,7 @@ asio::awaitable<Result<StoredCertificate>> Vault::load_from(std::string folder) 
 
 asio::awaitable<Result<void>> Vault::save(std::string id, tls::CertificatePtr certificate,
                                           CertificateNote note) {
-  auto stored = co_await storage_.store_set("certs/" + id, files_of(*certificate, note));
+  auto stored = co_await storage_.store_set("certs/" + id, certificate_files(*certificate, note));
   if (!stored) co_return stored;
   ledger_.put(id, Ledger::Place::certs);
   note.not_before = certificate->not_before();
@@ -279,7 +280,8 @@ asio::awaitable<Result<void>> Vault::save(std::string id, tls::CertificatePtr ce
 
 asio::awaitable<Result<void>> Vault::save_internal(std::string id, tls::CertificatePtr certificate,
                                                    CertificateNote note) {
-  auto stored = co_await storage_.store_set("internal/leaves/" + id, files_of(*certificate, note));
+  auto stored =
+      co_await storage_.store_set("internal/leaves/" + id, certificate_files(*certificate, note));
   co_return stored;
 }
 
@@ -293,6 +295,17 @@ asio::awaitable<Result<void>> Vault::archive(std::string id) {
     if (removed) moved = co_await storage_.move("certs/" + id, "archive/" + id);
   }
   if (moved) ledger_.put(id, Ledger::Place::archive);
+  co_return moved;
+}
+
+asio::awaitable<Result<void>> Vault::put_away(std::string id, std::string serial) {
+  if (ledger_.place(id) != Ledger::Place::certs) co_return Result<void>();
+  // The plus sign keeps it from being any name's: see name_of.
+  const std::string place = id.substr(0, place_bytes_max) + "+revoked-" + serial;
+  auto moved = co_await storage_.move("certs/" + id, "archive/" + place);
+  if (!moved) co_return moved;
+  ledger_.put(id, Ledger::Place::nowhere);
+  ledger_.put(place, Ledger::Place::archive);
   co_return moved;
 }
 
@@ -412,7 +425,8 @@ asio::awaitable<void> Fallbacks::State::store(std::shared_ptr<State> self, std::
   note.name = zone;
   note.authority = "self-signed";
   const std::string id = certificate_id(zone);
-  auto stored = co_await self->storage.store_set("fallback/" + id, files_of(*certificate, note));
+  auto stored =
+      co_await self->storage.store_set("fallback/" + id, certificate_files(*certificate, note));
   if (stored) self->stored.insert(id);
   if (!stored) base::log::warn("{}", stored.error().context);
 }

@@ -71,6 +71,9 @@ class Vault {
   /// Out of certs/, to be found again if the name returns.
   boost::asio::awaitable<base::Result<void>> archive(std::string id);
 
+  /// Out of certs/ for good: a compromised key is not used again when its name returns.
+  boost::asio::awaitable<base::Result<void>> put_away(std::string id, std::string serial);
+
   /// Removes from archive/ what ended over 30 days ago.
   boost::asio::awaitable<void> purge(base::WallClock::time_point now);
 
@@ -119,6 +122,9 @@ class Fallbacks {
   struct State;
   std::shared_ptr<State> state_;
 };
+
+/// cert.pem, chain.pem, fullchain.pem, privkey.pem and meta.json of one certificate.
+FileSet certificate_files(const tls::Certificate& certificate, const CertificateNote& note);
 
 /// The text of meta.json, and what it says.
 std::string describe(const tls::Certificate& certificate, const CertificateNote& note);

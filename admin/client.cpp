@@ -71,7 +71,7 @@ awaitable<void> exchange(asio::io_context& io, const Address& address,
 
 }  // namespace
 
-base::Result<Answer> Client::request(std::string method, std::string path) const {
+base::Result<Answer> Client::request(std::string method, std::string path, std::string body) const {
   http::request<http::string_body> message;
   message.version(11);
   message.method_string(method);
@@ -80,6 +80,7 @@ base::Result<Answer> Client::request(std::string method, std::string path) const
   message.set(http::field::connection, "close");
   message.set(http::field::content_type, "application/json");
   if (!token_.empty()) message.set(http::field::authorization, "Bearer " + token_);
+  message.body() = std::move(body);
   message.prepare_payload();
   asio::io_context io;
   Outcome outcome;

@@ -84,6 +84,8 @@ awaitable<admin::ReloadProblems> Application::State::try_reload() {
   warn_of_fixed_settings(*loaded.snapshot);
   snapshot = loaded.snapshot;
   apply_logs();
+  apply_notifications();
+  expiry_watch->look();
   auto managed = co_await manager->configure(snapshot);
   if (!managed) log::error("certificates after the reload: {}", managed.error().context);
   return_spare_memory();
@@ -94,6 +96,10 @@ void Application::State::apply_logs() {
   for (const std::string& problem :
        {log::configure(log_settings(snapshot->log)), access_log.configure(snapshot->log)})
     if (!problem.empty()) log::error("{}; the one in use stays", problem);
+}
+
+void Application::State::apply_notifications() {
+  notifier.configure(acme::make_senders(snapshot->notify, fetcher), snapshot->notify.events);
 }
 
 void Application::State::warn_of_fixed_settings(const config::Snapshot& next) const {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include <boost/asio/post.hpp>
+#include <fmt/format.h>
 
 #include "app/self_check.hpp"
 #include "base/log.hpp"
@@ -66,19 +67,31 @@ const config::Site* default_site(const config::Snapshot& snapshot) {
   return nullptr;
 }
 
+acme::CertificateStatus status_of(const std::string& name, const tls::Certificate& certificate) {
+  acme::CertificateStatus status;
+  status.name = name;
+  status.state = certificate.not_after() < std::chrono::system_clock::now() ? "expired" : "file";
+  status.issuer = certificate.issuer();
+  status.serial = certificate.serial();
+  status.not_before = certificate.not_before();
+  status.not_after = certificate.not_after();
+  return status;
+}
+
 }  // namespace
 
 struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   State(asio::io_context& io, size_t workers)
       : control(io), checks(io), challenges(workers), files(io, [this](const auto&, const auto&) {
-          if (!configuring) apply_files();
+          if (!configuring) apply_own();
         }) {}
 
   void serve(const std::string& name, CertificatePtr certificate);
   void serve_fallback(const std::string& zone, CertificatePtr certificate);
   void withdraw(const std::string& name);
   void acquire(std::string name, std::string client, std::function<void(tls::Acquired)> deliver);
-  void apply_files();
+  void apply_own();
+  const config::Site* site_of(const std::string& name) const;
   CertificatePtr own_for_any_host(const std::string& name) const;
   CertificatePtr own_fallback(const std::string& name) const;
   CertificatePtr default_certificate();
@@ -91,7 +104,8 @@ struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   config::SnapshotPtr snapshot;
   tls::CertificateTablePtr table = tls::CertificateTable::empty();
   std::map<std::string, CertificatePtr> own;  // by host pattern; these go before acme's
-  CertificatePtr default_stand_in;            // self-signed, in memory only
+  CustomTable custom;
+  CertificatePtr default_stand_in;  // self-signed, in memory only
   proxy::Server* server = nullptr;
   acme::Manager* manager = nullptr;
   SelfCheck checks;
@@ -193,7 +207,7 @@ std::vector<base::Error> Certificates::configure(config::SnapshotPtr snapshot) {
   state_->snapshot = std::move(snapshot);
   state_->checks.configure(state_->snapshot);
   state_->default_stand_in.reset();
-  state_->apply_files();
+  state_->apply_own();
   return {};
 }
 
@@ -201,19 +215,59 @@ void Certificates::publish_now() {
   state_->publish();
 }
 
+void Certificates::set_custom(CustomTable custom) {
+  state_->custom = std::move(custom);
+  state_->apply_own();
+}
+
+std::optional<acme::CertificateDetails> Certificates::details(const std::string& name) const {
+  const auto found = state_->own.find(name);
+  if (found == state_->own.end()) return std::nullopt;
+  const auto custom = state_->custom.find(name);
+  const bool given = custom != state_->custom.end() && custom->second == found->second;
+  acme::CertificateDetails details;
+  details.status.name = name;
+  details.status.state = given ? "custom" : "file";
+  if (found->second->not_after() < std::chrono::system_clock::now())
+    details.status.state = "expired";
+  details.authority = given ? "custom" : "file";
+  acme::describe(details, *found->second);
+  return details;
+}
+
 std::vector<acme::CertificateStatus> Certificates::status() const {
   std::vector<acme::CertificateStatus> all;
-  for (const auto& [name, certificate] : state_->own) {
-    acme::CertificateStatus status;
-    status.name = name;
-    status.state = certificate->not_after() < std::chrono::system_clock::now() ? "expired" : "file";
-    status.issuer = certificate->issuer();
-    status.serial = certificate->serial();
-    status.not_before = certificate->not_before();
-    status.not_after = certificate->not_after();
-    all.push_back(std::move(status));
+  for (const auto& [name, certificate] : state_->own) all.push_back(details(name)->status);
+  return all;
+}
+
+std::vector<acme::CertificateStatus> Certificates::file_status() const {
+  std::vector<acme::CertificateStatus> all;
+  if (!state_->snapshot) return all;
+  for (const config::Site& site : state_->snapshot->sites) {
+    for (const CertificateFilePair& pair : {own_pair(site), fallback_pair(site)}) {
+      const CertificatePtr found = pair.certificate.empty() ? nullptr : state_->files.find(pair);
+      if (!found) continue;
+      for (const auto& host : site.hosts) all.push_back(status_of(host.text, *found));
+    }
   }
   return all;
+}
+
+std::optional<base::Error> Certificates::objection(const std::string& name) const {
+  const config::Site* const site = state_->site_of(name);
+  if (site == nullptr)
+    return base::Error(base::ErrorKind::not_found, fmt::format("no site has the host {}", name));
+  if (site->certificates == config::CertificateMode::off)
+    return base::Error(
+        base::ErrorKind::unavailable,
+        fmt::format("{}: its site is plain HTTP only (certificates = \"off\")", name));
+  const auto own = state_->own.find(name);
+  if (own != state_->own.end() && own->second == state_->files.find(own_pair(*site)))
+    return base::Error(
+        base::ErrorKind::unavailable,
+        fmt::format("{}: its site serves {}: replace that file instead", name, site->certificate));
+  return std::nullopt;
 }
 
 const tls::CertificateTablePtr& Certificates::table() const {
@@ -255,8 +309,8 @@ void Certificates::State::acquire(std::string name, std::string client,
   manager->acquire(std::move(name), std::move(client), std::move(answer));
 }
 
-// Makes the table agree with what the files hold now.
-void Certificates::State::apply_files() {
+// Makes the table agree with what the files hold now, and with what a person gave.
+void Certificates::State::apply_own() {
   if (!snapshot) return;
   std::map<std::string, CertificatePtr> wanted;
   for (const config::Site& site : snapshot->sites) {
@@ -264,7 +318,12 @@ void Certificates::State::apply_files() {
     const CertificatePtr certificate = files.find(own_pair(site));
     if (!certificate) continue;
     for (const auto& host : site.hosts)
-      if (host.text != "*") wanted[host.text] = certificate;
+      if (host.text != "*") wanted[std::string(host.name())] = certificate;
+  }
+  for (const auto& [name, certificate] : custom) {
+    const config::Site* const site = site_of(name);
+    if (site != nullptr && site->certificates != config::CertificateMode::off)
+      wanted.emplace(name, certificate);
   }
   tls::CertificateTablePtr next = table;
   for (const auto& [name, certificate] : own)
@@ -275,6 +334,20 @@ void Certificates::State::apply_files() {
   }
   own = std::move(wanted);
   change(std::move(next));
+}
+
+// As requests are routed: an exact host goes before a wildcard, that before "*".
+const config::Site* Certificates::State::site_of(const std::string& name) const {
+  if (!snapshot) return nullptr;
+  const config::Site *exact = nullptr, *wildcard = nullptr, *any = nullptr;
+  for (const config::Site& site : snapshot->sites) {
+    for (const auto& host : site.hosts) {
+      if (exact == nullptr && host.text == name) exact = &site;
+      if (wildcard == nullptr && host.text != "*" && host.matches(name)) wildcard = &site;
+      if (any == nullptr && host.text == "*") any = &site;
+    }
+  }
+  return exact != nullptr ? exact : wildcard != nullptr ? wildcard : any;
 }
 
 // The default site's own certificate, for names that no other site claims: the table has no row for
@@ -306,7 +379,7 @@ CertificatePtr Certificates::State::default_certificate() {
   if (!site->certificate.empty()) return files.find(own_pair(*site));
   const size_t hosts = std::min(site->hosts.size(), default_hosts_max);
   for (size_t i = 0; i < hosts; ++i) {
-    const auto found = table->find(site->hosts[i].text);
+    const auto found = table->find(site->hosts[i].name());
     if (found.certificate != nullptr) return *found.certificate;
   }
   if (!site->fallback_certificate.empty()) return files.find(fallback_pair(*site));
@@ -319,7 +392,7 @@ CertificatePtr Certificates::State::stand_in(const config::Site& site) {
   if (default_stand_in) return default_stand_in;
   std::vector<std::string> names;
   for (const auto& host : site.hosts)
-    if (host.text != "*" && names.size() < default_hosts_max) names.push_back(host.text);
+    if (host.text != "*" && names.size() < default_hosts_max) names.emplace_back(host.name());
   if (names.empty()) names.push_back("localhost");
   auto made = tls::make_self_signed(names, stand_in_lifetime);
   if (made) {

@@ -7,13 +7,16 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
 
+#include "acme/certificate_details.hpp"
 #include "acme/manager.hpp"
 #include "acme/solver/solvers.hpp"
+#include "app/custom_certificates.hpp"
 #include "base/error.hpp"
 #include "config/snapshot.hpp"
 #include "proxy/server.hpp"
@@ -47,8 +50,18 @@ class Certificates {
   /// Publishes what has changed now rather than at the end of this turn.
   void publish_now();
 
+  /// From now on these are served too, where a site has their name and no file of its own.
+  void set_custom(CustomTable custom);
+
   /// The user's own ones, for the list that the manager's are in too.
   std::vector<acme::CertificateStatus> status() const;
+  /// One of them by the exact name it is served for.
+  std::optional<acme::CertificateDetails> details(const std::string& name) const;
+  /// Why a custom certificate for `name` would not be served.
+  std::optional<base::Error> objection(const std::string& name) const;
+
+  /// What the user's files hold, for each site that names them: also of "*", and the fallbacks.
+  std::vector<acme::CertificateStatus> file_status() const;
 
   const tls::CertificateTablePtr& table() const;
 

@@ -25,6 +25,7 @@ void prepare_process() {
   }
   forbid_core_dumps();
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGCHLD, SIG_DFL);  // ignored by our parent, it would hide how our children ended
 }
 
 void forbid_core_dumps() {

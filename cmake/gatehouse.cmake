@@ -41,6 +41,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-mismatched-new-delete
     -Wno-dangling-pointer)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # Another checkout's precompiled header is as good, whenever it was made.
+  target_compile_options(gatehouse_options INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+  # CMake adds the header itself, which changes nothing, by a path that ccache takes as it stands.
+  set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -include-pch <PCH_FILE>)
+endif()
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Release")
   # Symmetric transfer between coroutines needs tail calls in every build.
   target_compile_options(gatehouse_options INTERFACE -O1 -foptimize-sibling-calls)
@@ -76,7 +82,9 @@ function(gatehouse_precompile target)
     list(APPEND content ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_CXX_FLAGS}
       ${CMAKE_CXX_FLAGS_${type}} ${options} ${definitions} ${Boost_VERSION} ${fmt_VERSION})
     string(SHA256 sum "${content}")
-    file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum ${sum})
+    foreach(kind gch pch)  # GCC's and clang's
+      file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.${kind}.sum ${sum})
+    endforeach()
   else()
     target_precompile_headers(${target} REUSE_FROM gatehouse_base)
   endif()

@@ -19,6 +19,9 @@ constexpr Duration on_demand_wait_max = minutes(10);
 constexpr size_t authority_name_bytes_max = 48;  // "-staging" is added to it
 constexpr size_t authorities_max = 8;
 constexpr size_t url_bytes_max = 2048;
+constexpr size_t resolvers_max = 8;
+constexpr size_t caa_identities_max = 16;
+constexpr uint16_t dns_port = 53;
 
 void parse_acme(Reader& reader, Draft& draft);
 void parse_authorities(const Value& table, Draft& draft);
@@ -101,32 +104,60 @@ void read_url(Reader& reader, std::string_view key, bool plain_http_allowed, std
   target = std::move(text);
 }
 
-void parse_challenges(Reader& reader, std::vector<std::string>& target) {
+void parse_challenges(Reader& reader, Draft& draft) {
   static constexpr std::string_view known[] = {"http-01", "tls-alpn-01", "dns-01",
                                                "dns-persist-01"};
   std::vector<std::string> result;
-  bool all_well = true;
   const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
     std::string problem;
     if (std::find(std::begin(known), std::end(known), text) == std::end(known)) {
       problem = in_quotes(text) + " is no challenge" + did_you_mean(text, known);
     } else if (text.starts_with("dns-")) {
-      problem = text + " is not supported in this version: use http-01";
+      problem = text + " is not supported in this version: use http-01 or tls-alpn-01";
     } else if (std::find(result.begin(), result.end(), text) != result.end()) {
       problem = text + " is in the list twice";
     }
     if (problem.empty()) {
       result.push_back(text);
+      draft.challenges.push_back({text, mark, path});
     } else {
-      all_well = false;
       reader.findings().add(mark, path, std::move(problem));
     }
   };
   if (!reader.each_string("challenges", take)) return;
-  if (all_well && std::find(result.begin(), result.end(), "http-01") == result.end()) {
-    reader.refuse("challenges", "http-01 must be in the list: this version solves no other");
+  if (!reader.given("challenges")) {
+    reader.refuse("challenges", "is empty: name http-01, tls-alpn-01 or both");
   }
-  target = std::move(result);
+  draft.snapshot.acme.challenges = std::move(result);
+}
+
+void parse_resolvers(Reader& reader, Acme& acme) {
+  std::vector<NameServer> result;
+  const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
+    const auto parsed = parse_server_address(text);
+    boost::system::error_code error =
+        boost::system::errc::make_error_code(boost::system::errc::invalid_argument);
+    NameServer server;
+    if (parsed && !parsed->scheme && parsed->endpoint.unix_path.empty()) {
+      server.address = boost::asio::ip::make_address(parsed->endpoint.host, error);
+      server.port = parsed->endpoint.port == 0 ? dns_port : parsed->endpoint.port;
+    }
+    if (error) {
+      reader.findings().add(mark, path,
+                            fmt::format("{} is no address of a DNS resolver: write one, such as "
+                                        "\"10.0.0.53\" or \"[::1]:5353\"",
+                                        in_quotes(text)));
+      return;
+    }
+    result.push_back(server);
+  };
+  if (!reader.each_string("resolvers", take)) return;
+  if (result.size() > resolvers_max) {
+    reader.refuse("resolvers", fmt::format("names {} resolvers: at most {} are asked",
+                                           result.size(), resolvers_max));
+    return;
+  }
+  acme.resolvers = std::move(result);
 }
 
 void parse_acme(Reader& reader, Draft& draft) {
@@ -152,7 +183,7 @@ void parse_acme(Reader& reader, Draft& draft) {
                                       authorities_max));
     }
   }
-  parse_challenges(reader, acme.challenges);
+  parse_challenges(reader, draft);
   reader.choose<KeyType>("key_type", acme.key_type,
                          {{"p256", KeyType::p256},
                           {"p384", KeyType::p384},
@@ -164,6 +195,8 @@ void parse_acme(Reader& reader, Draft& draft) {
     acme.renew_before = renew_before;
   }
   reader.read("preferred_chain", acme.preferred_chain);
+  reader.read("caa", acme.caa);
+  parse_resolvers(reader, acme);
   reader.unsupported("dns");
 }
 
@@ -204,6 +237,34 @@ void parse_binding(Reader& reader, CertificateAuthority& authority) {
   eab.finish();
 }
 
+/// As an issue property names a CA (RFC 8659 section 4.2).
+bool is_caa_identity(std::string_view text) {
+  const auto host = parse_host_glob(text);
+  boost::system::error_code not_an_address;
+  boost::asio::ip::make_address(std::string(text), not_an_address);
+  return host && not_an_address && text.find_first_of("*[]") == text.npos;
+}
+
+void parse_caa_identities(Reader& reader, CertificateAuthority& authority) {
+  std::vector<std::string> result;
+  const auto take = [&](const std::string& text, const Mark& mark, const std::string& path) {
+    if (is_caa_identity(text)) {
+      result.push_back(parse_host_glob(text)->text);
+      return;
+    }
+    reader.findings().add(mark, path,
+                          fmt::format("{} is no domain name: write what the CA's CAA records hold, "
+                                      "such as \"letsencrypt.org\"",
+                                      in_quotes(text)));
+  };
+  if (!reader.each_string("caa_identities", take)) return;
+  if (result.size() > caa_identities_max) {
+    reader.refuse("caa_identities", fmt::format("more than {} names", caa_identities_max));
+    return;
+  }
+  authority.caa_identities = std::move(result);
+}
+
 void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
   auto authority = built_in_authority(name).value_or(CertificateAuthority{});
   authority.name = name;
@@ -214,8 +275,13 @@ void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
   }
   reader.read_file_path("trust", authority.trust);
   reader.read("profile", authority.profile);
+  if (reader.read("profile_required", authority.profile_required) && authority.profile_required &&
+      authority.profile.empty()) {
+    reader.refuse("profile_required", "requires a profile, but none is named: add profile = \"…\"");
+  }
   read_url(reader, "staging", false, authority.staging);
   parse_binding(reader, authority);
+  parse_caa_identities(reader, authority);
   reader.finish();
   draft.authorities[name] = std::move(authority);
 }

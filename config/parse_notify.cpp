@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <sys/stat.h>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -22,7 +24,7 @@ constexpr uint32_t reminders_max = 1000;
 constexpr uint16_t submission_port = 587;   // RFC 6409
 constexpr uint16_t submissions_port = 465;  // RFC 8314
 
-// acme::Event::Kind in words; a test of app/ holds the two against each other.
+// acme::Event::Kind in words; a test of acme/ holds the two against each other.
 constexpr std::array<std::string_view, 8> event_words = {"obtained",  "renewed",      "failed",
                                                          "expiring",  "expired",      "blocked",
                                                          "recovered", "deploy_failed"};
@@ -246,7 +248,8 @@ std::string program_problem(const std::string& program) {
   }
   struct stat status = {};
   if (::stat(program.c_str(), &status) != 0) {
-    return in_quotes(program) + " cannot be run: there is no such file, or it may not be looked at";
+    return fmt::format("{} cannot be run: {}", in_quotes(program),
+                       std::generic_category().message(errno));
   }
   if (!S_ISREG(status.st_mode)) return in_quotes(program) + " cannot be run: it is not a file";
   if ((status.st_mode & 0111) == 0) {

@@ -44,8 +44,11 @@ struct Network {
 
 /// A host pattern: "example.com", "*.example.com" (exactly one label more), or "*".
 struct HostGlob {
-  std::string text;                           // lower case
+  std::string text;                           // lower case; an IPv6 address in brackets
   bool matches(std::string_view host) const;  // `host` in lower case, without port
+  bool is_address() const;
+  /// As certificates and handshakes name it: an IPv6 address without brackets.
+  std::string_view name() const;
 };
 
 enum class LogLevel : uint8_t { trace, debug, info, warn, error };
@@ -118,8 +121,10 @@ struct CertificateAuthority {
   std::string profile;
   std::string staging;
   std::string eab_kid;
-  std::string eab_hmac_key;                 // base64url text, read from eab.hmac_key_file
-  std::vector<std::string> caa_identities;  // lower case; empty: what is known of its directory
+  std::string eab_hmac_key;       // base64url text, read from eab.hmac_key_file
+  bool profile_required = false;  // rather no certificate than one of another profile
+  std::vector<std::string> caa_identities = {};  // lower case; empty: as known of the directory
+  bool operator==(const CertificateAuthority&) const = default;
 };
 
 struct Acme {

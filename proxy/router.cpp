@@ -92,6 +92,7 @@ struct Router::Tables {
   SiteIndex exact;
   SiteIndex wildcards;  // "*.example.com" by "example.com"
   size_t any = no_site;
+  bool addresses = false;  // among the exact ones
 
   explicit Tables(config::SnapshotPtr s);
   void add_hosts(const config::Site& site, size_t index);
@@ -123,6 +124,7 @@ void Router::Tables::add_hosts(const config::Site& site, size_t index) {
       wildcards.emplace(std::string_view(host.text).substr(2), index);
     } else {
       exact.emplace(host.text, index);
+      addresses = addresses || host.is_address();
     }
   }
 }
@@ -159,6 +161,16 @@ const SiteRules* Router::find_site(std::string_view host) const {
     if (found != tables_->wildcards.end()) return &tables_->sites[found->second];
   }
   return tables_->at(tables_->any);
+}
+
+const SiteRules* Router::find_address(const boost::asio::ip::address& address) const {
+  const std::string text = address.to_string();
+  const auto found = tables_->exact.find(address.is_v6() ? "[" + text + "]" : text);
+  return found == tables_->exact.end() ? nullptr : &tables_->sites[found->second];
+}
+
+bool Router::names_addresses() const {
+  return tables_->addresses;
 }
 
 const SiteRules* Router::default_site() const {

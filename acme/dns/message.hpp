@@ -17,8 +17,9 @@ namespace gatehouse::acme::dns {
 /// What is asked for, by its number in the protocol.
 enum class Type : uint16_t { a = 1, ns = 2, cname = 5, soa = 6, txt = 16, aaaa = 28, caa = 257 };
 
-/// The answer's verdict (RFC 1035 section 4.1.1); others are kept as their number.
-enum class Rcode : uint8_t {
+/// The answer's verdict (RFC 1035 section 4.1.1), the upper bits from EDNS (RFC 6891
+/// section 6.1.3); others are kept as their number.
+enum class Rcode : uint16_t {
   no_error = 0,
   format_error = 1,
   server_failure = 2,

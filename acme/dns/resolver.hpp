@@ -51,6 +51,7 @@ class Resolver {
 
   ResolverSettings settings_;
   size_t running_ = 0;
+  size_t first_ = 0;  // the server that answered last is asked first
 };
 
 /// The servers that a resolv.conf names, at most 3 as with glibc; without any, 127.0.0.1.

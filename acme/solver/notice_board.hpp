@@ -6,12 +6,15 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
@@ -21,10 +24,59 @@
 
 namespace gatehouse::acme {
 
+/// A copy shares all but what is changed in it: thousands of rows may stand while a new one comes
+/// every few milliseconds.
+template <class Row>
+class NoticeTable {
+ public:
+  NoticeTable() = default;
+  NoticeTable(std::initializer_list<std::pair<std::string, Row>> rows) {
+    for (const auto& [key, row] : rows) set(key, row);
+  }
+
+  /// Null: there is no such row. Valid while the table lives.
+  const Row* find(const std::string& key) const {
+    const auto& part = parts_[index_of(key)];
+    if (!part) return nullptr;
+    const auto found = part->find(key);
+    return found == part->end() ? nullptr : &found->second;
+  }
+  bool contains(const std::string& key) const { return find(key) != nullptr; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+
+  void set(std::string key, Row row) {
+    change(key, [&](Part& part) { part.insert_or_assign(key, std::move(row)); });
+  }
+  void erase(const std::string& key) {
+    if (contains(key)) change(key, [&](Part& part) { part.erase(key); });
+  }
+
+ private:
+  using Part = std::unordered_map<std::string, Row>;
+  static constexpr size_t parts_count = 256;
+
+  static size_t index_of(const std::string& key) {
+    return std::hash<std::string>{}(key) % parts_count;
+  }
+  template <class Change>
+  void change(const std::string& key, Change apply) {
+    auto& part = parts_[index_of(key)];
+    auto next = part ? std::make_shared<Part>(*part) : std::make_shared<Part>();
+    size_ -= next->size();
+    apply(*next);
+    size_ += next->size();
+    part = std::move(next);
+  }
+
+  std::array<std::shared_ptr<const Part>, parts_count> parts_;
+  size_t size_ = 0;
+};
+
 template <class Row>
 class NoticeBoard : public std::enable_shared_from_this<NoticeBoard<Row>> {
  public:
-  using Table = std::unordered_map<std::string, Row>;
+  using Table = NoticeTable<Row>;
   using TablePtr = std::shared_ptr<const Table>;
   /// Gives all workers a new table; `done` is called on the control thread when every one of them
   /// answers from it.
@@ -32,6 +84,8 @@ class NoticeBoard : public std::enable_shared_from_this<NoticeBoard<Row>> {
 
   static constexpr std::chrono::seconds kept_after_use{60};    // CAs ask several times, and late
   static constexpr std::chrono::seconds publish_wait_max{10};  // a worker is stuck, or stopping
+  /// Rows whose time is over go together.
+  static constexpr std::chrono::seconds sweep_interval{1};
 
   NoticeBoard(boost::asio::io_context& control, Publish publish)
       : control_(control),
@@ -46,9 +100,10 @@ class NoticeBoard : public std::enable_shared_from_this<NoticeBoard<Row>> {
   void retire(std::string key);
 
  private:
-  struct Retired {
-    std::chrono::steady_clock::time_point until;
-    std::string key;
+  using Time = std::chrono::steady_clock::time_point;
+  struct Use {
+    unsigned holders = 0;
+    Time until;  // without holders: when it ends
   };
 
   void schedule_sweep();
@@ -57,8 +112,9 @@ class NoticeBoard : public std::enable_shared_from_this<NoticeBoard<Row>> {
   boost::asio::io_context& control_;
   Publish publish_;
   TablePtr table_;
-  std::unordered_map<std::string, int> holders_;
-  std::deque<Retired> retired_;  // by time, as each stays equally long
+  std::unordered_map<std::string, Use> uses_;  // of every row
+  // By time, as each stays equally long. A row that was used again stands here twice.
+  std::deque<std::pair<Time, std::string>> retired_;
   boost::asio::steady_timer sweep_timer_;
   bool sweeping_ = false;
 };
@@ -74,9 +130,9 @@ boost::asio::awaitable<bool> NoticeBoard<Row>::put(std::shared_ptr<NoticeBoard> 
     boost::asio::steady_timer event;
     bool everywhere = false;
   };
-  ++self->holders_[key];
+  ++self->uses_[key].holders;
   auto next = std::make_shared<Table>(*self->table_);
-  next->insert_or_assign(std::move(key), std::move(row));
+  next->set(std::move(key), std::move(row));
   self->table_ = next;
   auto published = std::make_shared<Published>(self->control_);
   self->publish_(self->table_, [published] {
@@ -92,10 +148,10 @@ boost::asio::awaitable<bool> NoticeBoard<Row>::put(std::shared_ptr<NoticeBoard> 
 
 template <class Row>
 void NoticeBoard<Row>::retire(std::string key) {
-  const auto found = holders_.find(key);
-  if (found == holders_.end() || --found->second > 0) return;
-  holders_.erase(found);
-  retired_.push_back({std::chrono::steady_clock::now() + kept_after_use, std::move(key)});
+  const auto found = uses_.find(key);
+  if (found == uses_.end() || found->second.holders == 0 || --found->second.holders > 0) return;
+  found->second.until = std::chrono::steady_clock::now() + kept_after_use;
+  retired_.emplace_back(found->second.until, std::move(key));
   schedule_sweep();
 }
 
@@ -103,7 +159,7 @@ template <class Row>
 void NoticeBoard<Row>::schedule_sweep() {
   if (sweeping_ || retired_.empty()) return;
   sweeping_ = true;
-  sweep_timer_.expires_at(retired_.front().until);
+  sweep_timer_.expires_at(retired_.front().first + sweep_interval);
   sweep_timer_.async_wait([weak = this->weak_from_this()](boost::system::error_code error) {
     const auto self = weak.lock();
     if (!self) return;
@@ -116,12 +172,13 @@ template <class Row>
 void NoticeBoard<Row>::sweep() {
   const auto now = std::chrono::steady_clock::now();
   auto next = std::make_shared<Table>(*table_);
-  while (!retired_.empty() && retired_.front().until <= now) {
-    const std::string key = std::move(retired_.front().key);
+  while (!retired_.empty() && retired_.front().first <= now) {
+    const std::string key = std::move(retired_.front().second);
     retired_.pop_front();
-    const bool again = std::any_of(retired_.begin(), retired_.end(),
-                                   [&](const Retired& later) { return later.key == key; });
-    if (!again && !holders_.contains(key)) next->erase(key);
+    const auto use = uses_.find(key);
+    if (use == uses_.end() || use->second.holders > 0 || use->second.until > now) continue;
+    uses_.erase(use);
+    next->erase(key);
   }
   if (next->size() != table_->size()) {
     table_ = next;

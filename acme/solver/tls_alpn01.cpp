@@ -38,8 +38,8 @@ std::string challenge_server_name(const std::string& identifier) {
 }
 
 tls::CertificatePtr answer_alpn(const AlpnTable& table, const std::string& server_name) {
-  const auto found = table.find(server_name);
-  return found == table.end() ? nullptr : found->second;
+  const tls::CertificatePtr* found = table.find(server_name);
+  return found == nullptr ? nullptr : *found;
 }
 
 TlsAlpn01::TlsAlpn01(asio::io_context& control, PublishAlpnCertificates publish)

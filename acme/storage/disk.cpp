@@ -29,8 +29,9 @@ constexpr size_t checksum_line = checksum_mark.size() + 64 + 1;
 constexpr std::string_view list_of_sums = "SHA256SUMS";
 constexpr std::string_view current_link = "current";
 constexpr size_t path_max = 1024;
-constexpr const char* collections[] = {"issuers",  "orders",   "certs",     "archive", "quarantine",
-                                       "fallback", "internal", "on_demand", "index"};
+constexpr const char* collections[] = {"issuers",    "orders",   "certs",    "archive",
+                                       "quarantine", "fallback", "internal", "on_demand",
+                                       "index",      "custom",   "revoked"};
 
 class Descriptor {
  public:

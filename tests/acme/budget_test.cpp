@@ -23,6 +23,8 @@ TEST_CASE("The registered domain follows the public suffix list") {
   CHECK(registered_domain("localhost") == "localhost");
   CHECK(registered_domain("a.b.unknown-tld-x") == "b.unknown-tld-x");
   CHECK(registered_domain("") == "");
+  CHECK(registered_domain("192.0.2.1") == "192.0.2.1");
+  CHECK(registered_domain("2001:db8::1") == "2001:db8::1");
 }
 
 TEST_CASE("A bucket gives its capacity at once and then refills evenly") {
@@ -277,17 +279,24 @@ TEST_CASE("A site claims its names: exact before wildcard before any") {
   add("own.example.com", Mode::automatic, "cert.pem");
   add("*.inside.example", Mode::internal);
   add("192.0.2.7", Mode::automatic);
+  add("[2001:db8::7]", Mode::internal);
+  add("192.0.2.8", Mode::on_demand);
+  add("*", Mode::on_demand);
   const Claims claims(snapshot);
   CHECK(claims.find("example.com").claim == Claim::automatic);
   CHECK(claims.find("x.example.com").claim == Claim::on_demand);
   CHECK(claims.find("x.example.com").subject == "x.example.com");
-  CHECK(claims.find("y.x.example.com").claim == Claim::none);
+  CHECK(claims.find("y.x.example.com").claim == Claim::on_demand);
   CHECK(claims.find("plain.example.com").claim == Claim::off);
   CHECK(claims.find("own.example.com").claim == Claim::own);
   CHECK(claims.find("a.inside.example").subject == "*.inside.example");
-  CHECK(claims.find("192.0.2.7").claim == Claim::off);
-  CHECK(claims.find("").claim == Claim::none);
-  CHECK(claims.standing().size() == 2);
+  // An address is worth a certificate where a site has it, and never because somebody asks.
+  CHECK(claims.find("192.0.2.7").claim == Claim::automatic);
+  CHECK(claims.find("2001:db8::7").claim == Claim::internal);
+  CHECK(claims.find("192.0.2.8").claim == Claim::off);
+  CHECK(claims.find("192.0.2.9").claim == Claim::none);
+  CHECK(claims.find("2001:db8::9").claim == Claim::none);
+  CHECK(claims.standing().size() == 4);
   snapshot.server.https.clear();
   CHECK(Claims(snapshot).standing().empty());
 }

@@ -16,6 +16,7 @@
 #include "acme/solver/solvers.hpp"
 #include "base/clock.hpp"
 #include "base/fetch.hpp"
+#include "tests/acme/alpn_responder.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/memory_storage.hpp"
 #include "tests/support/scripted_server.hpp"
@@ -81,7 +82,8 @@ inline acme::Wanted wanted(std::string id, std::vector<std::string> names) {
 class Life {
  public:
   Life(MemoryStorage& storage, ChallengeResponder& responder,
-       config::CertificateAuthority authority, config::Acme acme_settings = {})
+       config::CertificateAuthority authority, config::Acme acme_settings = {},
+       AlpnResponder* alpn = nullptr)
       : settings(std::move(acme_settings)),
         fetcher(control),
         http01(control,
@@ -90,7 +92,8 @@ class Life {
                  boost::asio::post(control, std::move(done));
                }),
         tls_alpn01(control,
-                   [this](acme::AlpnTablePtr, std::function<void()> done) {
+                   [this, alpn](acme::AlpnTablePtr table, std::function<void()> done) {
+                     if (alpn != nullptr) alpn->publish(std::move(table));
                      boost::asio::post(control, std::move(done));
                    }),
         issuer(fetcher, storage, acme::Solvers{http01, tls_alpn01}, base::real_clock(),

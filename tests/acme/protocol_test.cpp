@@ -38,7 +38,7 @@ TEST_CASE("the directory of RFC 8555 section 7.1.1 is read, unknown members igno
     "meta": {
       "termsOfService": "https://example.com/acme/terms/2017-5-30",
       "website": "https://www.example.com/",
-      "caaIdentities": ["Example.com", 5, "not a host", ""],
+      "caaIdentities": ["Example.com", 5, "not a host", "", "ca.example"],
       "externalAccountRequired": true,
       "profiles": {"classic": "https://x", "shortlived": "https://y"}
     }})",
@@ -50,9 +50,9 @@ TEST_CASE("the directory of RFC 8555 section 7.1.1 is read, unknown members igno
   CHECK(directory->revoke_certificate == "https://example.com/acme/revoke-cert");
   CHECK(directory->key_change == "https://example.com/acme/key-change");
   CHECK(directory->renewal_info == "https://example.com/acme/renewal-info");
-  CHECK(directory->caa_identities == std::vector<std::string>{"example.com"});
   CHECK(directory->external_account_required);
   CHECK(directory->profiles == std::vector<std::string>{"classic", "shortlived"});
+  CHECK(directory->caa_identities == std::vector<std::string>{"example.com", "ca.example"});
   const auto again = parse_directory(directory_json(*directory), ca);
   REQUIRE(again.has_value());
   CHECK(again->new_order == directory->new_order);

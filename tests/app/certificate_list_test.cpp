@@ -2,7 +2,8 @@
 
 #include <catch2/catch.hpp>
 
-#include "admin/api.hpp"
+#include "admin/certificate_json.hpp"
+#include "app/stored_certificates.hpp"
 
 using gatehouse::acme::CertificateStatus;
 using gatehouse::app::certificate_table;

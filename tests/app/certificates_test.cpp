@@ -101,6 +101,26 @@ TEST_CASE("A site's own certificate is served for each of its hosts") {
   CHECK(world.certificates.status()[0].state == "file");
 }
 
+TEST_CASE(
+    "Every file of the user's is listed with its hosts, also of any host, and the fallbacks") {
+  World world;
+  const auto own = world.write("own.pem", {"a.example"});
+  const auto spare = world.write("spare.pem", {"*.b.example"});
+  auto other = World::site({"b.example"});
+  other.fallback_certificate = other.fallback_key = world.path("spare.pem");
+  REQUIRE(world.certificates
+              .configure(World::snapshot({World::site({"*", "a.example"}, world.path("own.pem")),
+                                          other, World::site({"c.example"})}))
+              .empty());
+  const auto list = world.certificates.file_status();
+  REQUIRE(list.size() == 3);
+  CHECK(list[0].name == "*");
+  CHECK(list[0].serial == own->serial());
+  CHECK(list[1].name == "a.example");
+  CHECK(list[2].name == "b.example");
+  CHECK(list[2].not_after == spare->not_after());
+}
+
 TEST_CASE("What acme obtains is served, replaced and withdrawn") {
   World world;
   auto hooks = world.certificates.manager_hooks();
@@ -276,7 +296,7 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
   acme::Challenge challenge;
   challenge.identifier = "a.example";
   challenge.key_authorization = "token-1.thumb";
-  table->emplace("token-1", challenge);
+  table->set("token-1", challenge);
   bool done = false;
   world.certificates.challenge_publisher()(table, [&] { done = true; });
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -287,6 +307,26 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
     REQUIRE(body != nullptr);
     CHECK(*body == "token-1.thumb");
     CHECK(hooks.local(worker, "a.example", "/.well-known/acme-challenge/token-2") == nullptr);
+  }
+}
+
+TEST_CASE("A challenge's certificate is shown by every worker, for its name alone") {
+  World world;
+  Serving serving(world);
+  const auto hooks = world.certificates.server_hooks();
+  CHECK(hooks.challenge_certificate(0, "a.example") == nullptr);
+  auto table = std::make_shared<acme::AlpnTable>();
+  const auto certificate = self_signed("a.example");
+  table->set("a.example", certificate);
+  bool done = false;
+  world.certificates.alpn_publisher()(table, [&] { done = true; });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!done && std::chrono::steady_clock::now() < deadline) world.settle();
+  REQUIRE(done);
+  for (const size_t worker : {0, 1}) {
+    CHECK(hooks.challenge_certificate(worker, "a.example") == certificate);
+    CHECK(hooks.challenge_certificate(worker, "b.example") == nullptr);
+    CHECK(hooks.challenge_certificate(worker, "") == nullptr);
   }
 }
 

@@ -78,6 +78,51 @@ TEST_CASE("a built-in authority takes settings of its own, and a binding where i
         "shortlived");
 }
 
+TEST_CASE("the look at CAA records and its resolvers can be set") {
+  const auto plain = loaded(site);
+  CHECK(plain->acme.caa);
+  CHECK(plain->acme.resolvers.empty());
+  CHECK(plain->acme.authorities[0].caa_identities.empty());
+  const auto snapshot = loaded(
+      "[acme]\ncaa = false\nca = ['my-ca']\n"
+      "resolvers = ['10.0.0.53', '[::1]:5353', '127.0.0.1:53']\n"
+      "[ca.my-ca]\ndirectory = 'https://ca.internal/dir'\n"
+      "caa_identities = ['CA.internal', 'localhost']\n" +
+      site);
+  const auto& acme = snapshot->acme;
+  CHECK_FALSE(acme.caa);
+  REQUIRE(acme.resolvers.size() == 3);
+  CHECK(acme.resolvers[0].address.to_string() == "10.0.0.53");
+  CHECK(acme.resolvers[0].port == 53);
+  CHECK(acme.resolvers[1].address.to_string() == "::1");
+  CHECK(acme.resolvers[1].port == 5353);
+  CHECK(acme.authorities[0].caa_identities == Lines{"ca.internal", "localhost"});
+  CHECK(loaded("[acme]\nresolvers = []\n" + site)->acme.resolvers.empty());
+}
+
+TEST_CASE("resolvers that are no addresses and identities that are no names are refused") {
+  for (const auto* text : {"dns.example", "https://10.0.0.53", "unix:/run/dns.sock", "10.0.0.53:0",
+                           "10.0.0.53:99999", "10.0.0", "::1:", "", "*"}) {
+    CAPTURE(text);
+    CHECK(mistake("[acme]\nresolvers = ['" + std::string(text) + "']\n" + site)
+              .find("is no address of a DNS resolver: write one, such as \"10.0.0.53\"") !=
+          std::string::npos);
+  }
+  CHECK(mistake("[acme]\nresolvers = ['127.0.0.1', '127.0.0.2', '127.0.0.3', '127.0.0.4', "
+                "'127.0.0.5', '127.0.0.6', '127.0.0.7', '127.0.0.8', '127.0.0.9']\n" +
+                site)
+            .find("at most 8 are asked") != std::string::npos);
+  CHECK(mistake("[acme]\nresolvers = '127.0.0.1'\n" + site).find("expected a list") !=
+        std::string::npos);
+  CHECK(mistake("[acme]\ncaa = 'no'\n" + site).find("acme.caa") != std::string::npos);
+  for (const auto* text : {"*.example.com", "*", "10.0.0.1", "[::1]", "a b", "", ";"}) {
+    CAPTURE(text);
+    CHECK(mistake("[ca.letsencrypt]\ncaa_identities = ['" + std::string(text) + "']\n" + site)
+              .find("is no domain name: write what the CA's CAA records hold") !=
+          std::string::npos);
+  }
+}
+
 TEST_CASE("bad values of [acme] are refused") {
   const auto refused = [](const std::string& line) {
     return mistake("[acme]\n" + line + "\n" + site);
@@ -93,9 +138,8 @@ TEST_CASE("bad values of [acme] are refused") {
   CHECK(refused("ca = ['letsencript']").find("did you mean 'letsencrypt'?") != std::string::npos);
   CHECK(refused("challenges = ['dns-01']").find("dns-01 is not supported in this version") !=
         std::string::npos);
-  CHECK(refused("challenges = ['tls-alpn-01']").find("http-01 must be in the list") !=
+  CHECK(refused("challenges = []").find("is empty: name http-01, tls-alpn-01 or both") !=
         std::string::npos);
-  CHECK(refused("challenges = []").find("http-01 must be in the list") != std::string::npos);
   CHECK(refused("challenges = ['http-01', 'http-01']").find("twice") != std::string::npos);
   CHECK(refused("challenges = ['http-1']").find("did you mean 'http-01'?") != std::string::npos);
   CHECK(refused("key_type = 'ed25519'").find("use one of p256, p384, rsa2048, rsa4096") !=
@@ -104,6 +148,31 @@ TEST_CASE("bad values of [acme] are refused") {
   CHECK(refused("dns = { provider = 'builtin' }").find("not supported in this version") !=
         std::string::npos);
   loaded("[acme.dns]\n" + site);
+}
+
+TEST_CASE("challenges are one, or several in any order, and fit the listeners") {
+  const auto challenges = [](const std::string& lines) {
+    return loaded(lines + site)->acme.challenges;
+  };
+  CHECK(challenges("") == Lines{"http-01", "tls-alpn-01"});
+  CHECK(challenges("[acme]\nchallenges = ['tls-alpn-01']\n") == Lines{"tls-alpn-01"});
+  CHECK(challenges("[acme]\nchallenges = ['http-01']\n") == Lines{"http-01"});
+  CHECK(challenges("[server]\nhttp = []\n") == Lines{"tls-alpn-01"});
+  CHECK(mistake("[server]\nhttp = []\n[acme]\nchallenges = ['tls-alpn-01', 'http-01']\n" + site) ==
+        "t.toml:4:30: acme.challenges[1]: http-01 is answered on the plain HTTP addresses, but "
+        "server.http is []: leave it out and use tls-alpn-01, or add an address that the CA "
+        "reaches as port 80");
+  // Where nothing is ordered, nothing needs to be proven.
+  loaded("[server]\nhttp = []\n[acme]\nca = ['internal']\nchallenges = ['http-01']\n" + site);
+}
+
+TEST_CASE("a profile is required only where one is named") {
+  const auto snapshot = loaded("[ca.letsencrypt]\nprofile = 'x'\nprofile_required = true\n" + site);
+  CHECK(snapshot->acme.authorities[0].profile_required);
+  CHECK_FALSE(
+      loaded("[ca.letsencrypt]\nprofile = 'x'\n" + site)->acme.authorities[0].profile_required);
+  CHECK(mistake("[ca.letsencrypt]\nprofile_required = true\n" + site)
+            .find("requires a profile, but none is named") != std::string::npos);
 }
 
 TEST_CASE("several authorities are tried in the order of the list") {

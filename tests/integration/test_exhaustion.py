@@ -46,6 +46,13 @@ def crowd(port, count):
     return socks
 
 
+def unaccepted(port):
+    """Connections that wait in the queues of those who listen there."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows
+               if row[3] == "0A" and row[1].endswith(f":{port:04X}"))
+
+
 def leave(socks):
     for sock in socks:
         sock.close()
@@ -79,6 +86,8 @@ def test_a_crowd_past_the_descriptors_is_held_off_and_leaves_no_trace(narrow, co
             assert late.get().status == 200
         until(lambda: program.descriptors() <= before + 2, "descriptors to be freed",
               RECOVERY_SECONDS)
+        until(lambda: unaccepted(config.http) == 0, "the queues to be empty")
+        until(lambda: program.descriptors() <= before + 2, "the last of them to end")
         print(f"recovered in {time.monotonic() - begun:.2f} s")
     paused = program.metric("gatehouse_accept_paused_total")
     for _ in range(20):

@@ -493,7 +493,7 @@ def test_a_connection_is_not_shared_by_clients(gatehouse, config, origin, connec
     one.close()
     assert origin.connections[0].closed_by_peer(), "nobody else may use it"
     assert two.get("/two").status == 200 and len(origin.connections) == 2
-    assert program.metric("upstream_idle_connections") == 1
+    until(lambda: program.metric("upstream_idle_connections") == 1, "the other to rest")
 
 
 def test_many_clients_one_after_the_other_leave_nothing(gatehouse, config, origin, connect):

@@ -83,11 +83,12 @@ class Gatehouse:
         except (OSError, http.client.HTTPException):
             return False
 
-    def admin(self, path, method="GET", timeout=10):
+    def admin(self, path, method="GET", timeout=10, body=None):
         connection = AdminConnection(self.admin_path, within(timeout))
         try:
             # "Content-Type: application/json" is demanded of whatever changes something.
-            body = "{}" if method == "POST" else None
+            if body is None and method == "POST":
+                body = "{}"
             connection.request(method, path, body=body,
                                headers={"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
