@@ -3,6 +3,8 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "acme/manager_state.hpp"
 #include "base/log.hpp"
@@ -65,10 +67,13 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
   self->permission.configure(next->on_demand);
   self->review_entries();
   if (first) self->resume_journalled();
-  self->start_standing();
+  self->start_standing(first);
+  if (next->acme.renew_before) self->vault.ledger().look_before_end(*next->acme.renew_before);
+  self->arm_looks();
   if (first) {
-    self->schedule_visited();
     self->keep_house();
+    for (size_t lane = 0; lane < survey_lanes; ++lane)
+      asio::co_spawn(self->control, survey(self, lane), asio::detached);
   }
   asio::co_spawn(self->control, archive_unclaimed(self), asio::detached);
   co_return Result<void>();
@@ -135,18 +140,11 @@ void Manager::State::review_claim(Entry& entry, Claim claim) {
   absolve(entry.past.setback);
   remember(entry);
   if (entry.certificate && hooks.withdraw) hooks.withdraw(name);
-  if (const auto planned = renewals.find(name); planned != renewals.end()) {
-    agenda.cancel(planned->second);
-    renewals.erase(planned);
-  }
+  forget_look(name);
   if (entry.ordering || entry.loading) {
     // It ends with nobody to serve; a new claim on the name starts from what it leaves.
-    if (entry.on_demand()) {
-      if (entry.certificate)
-        loaded_on_demand.erase(entry.loaded_place);
-      else
-        --awaited_on_demand;
-    }
+    if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
+    unlist(entry);
     entry.certificate.reset();
     entry.claim = claim;
     if (claim == Claim::on_demand) ++awaited_on_demand;
@@ -157,8 +155,17 @@ void Manager::State::review_claim(Entry& entry, Claim claim) {
   erase(name);
 }
 
-void Manager::State::start_standing() {
-  for (const auto& [name, claim] : claims.standing()) {
+/// Orders what is missing. Of what is stored a part is loaded at the start; the rest has its turn
+/// at its first handshake, or when it is to be renewed.
+void Manager::State::start_standing(bool first) {
+  size_t loaded = 0;
+  for (const Claims::Standing* standing : claims.standing()) {
+    const auto& [name, claim] = *standing;
+    const bool stored = claim == Claim::automatic &&
+                        vault.ledger().place(certificate_id(name)) == Ledger::Place::certs;
+    const bool planned = vault.ledger().look(certificate_id(name)).has_value();
+    if (stored && find(name) == nullptr && (first ? ++loaded > loaded_at_start_max : planned))
+      continue;
     Entry& entry = entry_for(name, claim);
     if (entry.certificate || entry.ordering || entry.loading || entry.retry != 0 || entry.awaits_ca)
       continue;
@@ -179,33 +186,30 @@ void Manager::State::resume_journalled() {
   }
 }
 
-void Manager::State::schedule_visited() {
-  std::vector<std::pair<std::string, Visits::Time>> due;
-  visits.each([&](const std::string& name, const Visits::Visit& visit) {
-    if (visit.renew_at != Visits::Time{}) due.emplace_back(name, visit.renew_at);
-  });
-  for (const auto& [name, when] : due)
-    if (!renewals.contains(name))
-      renewals[name] = agenda.at_wall(when, [this, one = name] { renewal_due_now(one); });
-}
-
 asio::awaitable<void> Manager::State::archive_unclaimed(std::shared_ptr<State> self) {
   if (self->archiving) co_return;
   self->archiving = true;
-  for (const auto& id : self->vault.held()) {
-    const std::string name = name_of(id);
-    if (name.empty() || self->stopped) continue;
-    const auto found = self->claims.find(name);
-    const bool claimed = found.subject == name && found.claim != Claim::none;
-    if (claimed || self->find(name) != nullptr) continue;
-    auto moved = co_await self->vault.archive(id);
-    if (!moved) {
-      base::log::warn("{}: not archived: {}", name, moved.error().context);
-    } else {
-      base::log::info("{}: no site has it any more, its certificate is kept in archive/", name);
+  for (size_t part = 0; part < Ledger::parts; ++part) {
+    // A handshake does not wait for the whole list.
+    co_await asio::post(self->control, asio::use_awaitable);
+    const auto ids = self->vault.ledger().ids(Ledger::Place::certs, part);
+    for (const auto& id : ids) {
+      const std::string name = self->vault.ledger().name(id);
+      if (name.empty() || self->stopped) continue;
+      const auto found = self->claims.find(name);
+      const bool claimed = found.subject == name && found.claim != Claim::none;
+      if (claimed || self->find(name) != nullptr) continue;
+      auto moved = co_await self->vault.archive(id);
+      if (moved) self->vault.ledger().forget_look(name);
+      if (!moved) {
+        base::log::warn("{}: not archived: {}", name, moved.error().context);
+      } else {
+        base::log::info("{}: no site has it any more, its certificate is kept in archive/", name);
+      }
     }
   }
   self->archiving = false;
+  self->note_index_change();
 }
 
 // --- housekeeping
@@ -236,13 +240,41 @@ asio::awaitable<void> Manager::State::purge(std::shared_ptr<State> self) {
   co_await self->vault.purge(self->clock.wall());
 }
 
+asio::awaitable<void> Manager::State::save_all(std::shared_ptr<State> self) {
+  co_await save_small_state(self);
+  co_await save_index(self);
+}
+
 // --- status and end
 
-CertificateStatus Manager::State::status_of(const Entry& entry) const {
+std::string Manager::State::state_of(const Entry& entry) const {
   const auto now = clock.wall();
+  if (entry.ordering) return "ordering";
+  if (is_revoked(entry)) return "revoked";
+  if (entry.certificate) return now < entry.certificate->not_after() ? "active" : "expired";
+  const Setback& setback = entry.past.setback;
+  if (setback.failures == 0) return "waiting";
+  const bool blocked = needs_person(setback) &&
+                       choose(candidates(entry), setback, now).kind == Choice::Kind::blocked;
+  return blocked ? "blocked" : "backoff";
+}
+
+std::map<std::string, size_t> Manager::states() const {
+  const auto& state = *state_;
+  std::map<std::string, size_t> counts;
+  for (const auto& [name, entry] : state.entries) ++counts[state.state_of(*entry)];
+  const auto& ledger = state.vault.ledger();
+  for (size_t part = 0; part < Ledger::parts; ++part)
+    for (const auto& id : ledger.ids(Ledger::Place::certs, part))
+      if (!state.entries.contains(ledger.name(id))) ++counts["stored"];
+  return counts;
+}
+
+CertificateStatus Manager::State::status_of(const Entry& entry) const {
   const Setback& setback = entry.past.setback;
   CertificateStatus status;
   status.name = entry.name;
+  status.state = state_of(entry);
   status.on_demand = entry.on_demand();
   status.last_error = setback.sentence;
   if (!entry.ordering) status.next_attempt = setback.next_attempt;
@@ -253,35 +285,26 @@ CertificateStatus Manager::State::status_of(const Entry& entry) const {
     status.not_after = entry.certificate->not_after();
     status.renew_at = entry.renew_at;
   }
-  const bool blocked = needs_person(setback) &&
-                       choose(candidates(entry), setback, now).kind == Choice::Kind::blocked;
-  if (entry.ordering)
-    status.state = "ordering";
-  else if (is_revoked(entry))
-    status.state = "revoked";
-  else if (entry.certificate && now < status.not_after)
-    status.state = "active";
-  else if (entry.certificate)
-    status.state = "expired";
-  else if (setback.failures > 0)
-    status.state = blocked ? "blocked" : "backoff";
-  else
-    status.state = "waiting";
   return status;
 }
 
 std::vector<CertificateStatus> Manager::State::status() const {
   std::vector<CertificateStatus> list;
   for (const auto& [name, entry] : entries) list.push_back(status_of(*entry));
-  visits.each([&](const std::string& name, const Visits::Visit& visit) {
-    if (visit.renew_at == Visits::Time{} || entries.contains(name)) return;
-    CertificateStatus stored;
-    stored.name = name;
-    stored.state = "stored";
-    stored.on_demand = true;
-    stored.renew_at = visit.renew_at;
-    list.push_back(std::move(stored));
-  });
+  for (size_t part = 0; part < Ledger::parts; ++part) {
+    for (const auto& id : vault.ledger().ids(Ledger::Place::certs, part)) {
+      const std::string name = vault.ledger().name(id);
+      const auto facts = vault.ledger().facts(id);
+      if (name.empty() || !facts || entries.contains(name)) continue;
+      CertificateStatus stored;
+      stored.name = name;
+      stored.state = revoked.contains(id) ? "revoked" : "stored";
+      stored.on_demand = facts->on_demand;
+      stored.not_after = facts->not_after;
+      stored.renew_at = vault.ledger().look(id).value_or(base::WallClock::time_point());
+      list.push_back(std::move(stored));
+    }
+  }
   std::sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return list;
 }
@@ -349,11 +372,11 @@ void Manager::acquire(std::string name, std::string client_address,
 void Manager::seen(const std::string& name) {
   auto& state = *state_;
   Entry* entry = state.find(name);
-  if (entry == nullptr || !entry->on_demand()) return;
-  state.visits.seen(name, state.clock.wall());
-  if (entry->certificate)
-    state.loaded_on_demand.splice(state.loaded_on_demand.begin(), state.loaded_on_demand,
-                                  entry->loaded_place);
+  if (entry == nullptr) entry = state.find(state.claims.find(name).subject);
+  if (entry == nullptr) return;
+  if (entry->on_demand()) state.visits.seen(name, state.clock.wall());
+  if (entry->listed)
+    state.loaded_names.splice(state.loaded_names.begin(), state.loaded_names, entry->loaded_place);
 }
 
 std::vector<CertificateStatus> Manager::status() const {
@@ -368,7 +391,7 @@ void Manager::recheck() {
 void Manager::stop(std::function<void()> stored) {
   state_->stop();
   if (!state_->storage_read) return stored();
-  asio::co_spawn(state_->control, State::save_small_state(state_),
+  asio::co_spawn(state_->control, State::save_all(state_),
                  [stored = std::move(stored)](const std::exception_ptr&) { stored(); });
 }
 

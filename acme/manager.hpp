@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -35,6 +36,11 @@ struct ManagerHooks {
   std::function<void(std::string zone, tls::CertificatePtr certificate)> serve_fallback;
   /// No longer to be served.
   std::function<void(std::string name)> withdraw;
+  /// May be empty: looks, as a visitor would, whether `certificate` is what `name` is answered with
+  /// now, and reports once what is wrong, as a sentence's end; empty: nothing that can be seen.
+  std::function<void(std::string name, tls::CertificatePtr certificate,
+                     std::function<void(std::string problem)> report)>
+      check;
   /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
   std::function<tls::CertificatePtr(const std::string& name)> own_fallback;
   /// May be empty: what a person may want to know. Returns at once.
@@ -45,7 +51,7 @@ struct ManagerHooks {
 struct CertificateStatus {
   std::string name;
   std::string state;   // "active", "ordering", "backoff", "blocked", "waiting", "expired",
-                       // "revoked", or "stored": on demand, and not read since the start;
+                       // "revoked", or "stored": not in memory, as its last visit is long ago;
                        // "file", "custom": the user's own; "archived": no site has it
   std::string issuer;  // empty: none yet
   std::string serial;
@@ -88,10 +94,13 @@ class Manager {
   void acquire(std::string name, std::string client_address,
                std::function<void(tls::Acquired)> deliver);
 
-  /// A handshake was served from the table for an on-demand name: keeps it among those that renew.
+  /// A handshake was served from the table: keeps the name in memory, and one on demand among those
+  /// that renew.
   void seen(const std::string& name);
 
   std::vector<CertificateStatus> status() const;
+  /// How many are in each state, without the list.
+  std::map<std::string, size_t> states() const;
 
   /// One for each CA, in the order of the configuration.
   std::vector<BudgetStatus> budget() const;

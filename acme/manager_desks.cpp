@@ -172,6 +172,7 @@ void Manager::State::await_budget(Entry& entry, Wall until) {
                     entry.name, spoken_time(until, clock.wall()));
   }
   agenda.cancel(entry.retry);
+  renewal_over(entry.name);
   entry.past.setback.next_attempt = until;
   if (awaiting_budget.insert_or_assign(entry.name, until).second)
     metrics.add(base::Metric::certificate_orders_delayed);

@@ -157,6 +157,7 @@ void Manager::State::await_ca(Entry& entry) {
 
 void Manager::State::attempt_at(Entry& entry, Wall when) {
   entry.past.setback.next_attempt = when;
+  if (when > clock.wall()) renewal_over(entry.name);
   agenda.cancel(entry.retry);
   const auto wait = std::max<Wall::duration>(when - clock.wall(), Wall::duration::zero());
   entry.retry = agenda.after(wait, [this, name = entry.name] { retry_now(name); });
@@ -196,6 +197,7 @@ void Manager::State::ca_available() {
     agenda.cancel(entry->retry);
     if (!stopped) retry_now(name);
   }
+  take_due_looks();
 }
 
 /// Names without any certificate that the user configured, or that somebody lately came for.

@@ -58,13 +58,11 @@ void Manager::State::erase(const std::string& name) {
   agenda.cancel(entry.advice_look);
   awaiting_ca.erase(name);
   leave_budget(name);
-  if (entry.on_demand()) {
-    if (entry.certificate)
-      loaded_on_demand.erase(entry.loaded_place);
-    else
-      --awaited_on_demand;
-  }
+  if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
+  unlist(entry);
+  const std::string gone = name;  // `name` may be the entry's own
   entries.erase(found);
+  renewal_over(gone);
 }
 
 // --- loading
@@ -106,7 +104,7 @@ asio::awaitable<void> Manager::State::load(std::shared_ptr<State> self, std::str
   if (before->claim == Claim::internal)
     stored = co_await self->vault.load_internal(id);
   else
-    stored = co_await self->vault.load(id);
+    stored = co_await self->vault.load(id, name);
   std::string journalled_at;
   if (journalled) journalled_at = co_await journalled_directory(self->storage, id);
   --self->loads_running;
@@ -349,6 +347,7 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool 
   entry->ordering.reset();
   entry->rehearsing = false;
   if (!rehearsal) count_placed(*entry, *desk, outcome ? outcome->orders : outcome.error().orders);
+  if (outcome || !outcome.error().sentence.empty()) renewal_over(name);
   if (!outcome && entry->budgeted) desk->budget.not_issued({name});
   entry->budgeted = false;
   if (entry->claim == Claim::none) {  // its site was removed meanwhile: kept for its return
@@ -402,6 +401,7 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, Issued issued) 
   agenda.cancel(entry.retry);
   // A clock far ahead makes even a new certificate look old.
   entry.renewed_at = clock.wall();
+  const Swap swap{entry.name, issued.certificate, entry.certificate, desk};
   adopt(entry, std::move(issued.certificate), desk->settings.name);
   remember(entry);
   const std::string said = fmt::format(
@@ -419,6 +419,7 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, Issued issued) 
   const std::string name = entry.name;
   give_certificate(entry);
   if (Entry* still = find(name)) save(*still, desk);
+  check_served(swap);
 }
 
 }  // namespace gatehouse::acme

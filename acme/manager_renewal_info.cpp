@@ -64,7 +64,8 @@ void Manager::State::plan_advice(Entry& entry) {
   if (!ours || !desk || !desk->orders->authority().renewal_info) return;
   if (entry.certificate->renewal_id().empty() || entry.certificate->not_after() < clock.wall())
     return;
-  if (!advised(entry)) return queue_advice(entry.name);
+  // One that is in memory only to be looked at may be gone by the time of another look.
+  if (!advised(entry) || std::exchange(entry.passing, false)) return queue_advice(entry.name);
   look_after(entry, spread_after_start * static_cast<int64_t>(mark(entry.id) % 1000) / 1000);
 }
 

@@ -29,41 +29,15 @@ constexpr std::array<unsigned, stages_max> stage_percent = {100, 25, 10, 5};
 }  // namespace
 
 void Manager::State::adopt(Entry& entry, tls::CertificatePtr certificate, std::string authority) {
-  if (entry.on_demand()) {
-    if (entry.certificate) {
-      loaded_on_demand.splice(loaded_on_demand.begin(), loaded_on_demand, entry.loaded_place);
-    } else {
-      --awaited_on_demand;
-      loaded_on_demand.push_front(entry.name);
-      entry.loaded_place = loaded_on_demand.begin();
-    }
-  }
+  if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
   entry.certificate = std::move(certificate);
   entry.authority = std::move(authority);
+  list_loaded(entry);
   if (hooks.serve) hooks.serve(entry.name, entry.certificate);
   plan_renewal(entry);
   plan_advice(entry);
   plan_notice(entry);
   make_room();
-}
-
-void Manager::State::make_room() {
-  size_t looks = loaded_on_demand.size() - std::min(loaded_on_demand.size(), loaded_on_demand_max);
-  while (looks-- > 0) {
-    Entry* oldest = find(loaded_on_demand.back());
-    ASSERT(oldest != nullptr);
-    if (oldest->unsaved || oldest->ordering || !oldest->waiters.empty()) {
-      loaded_on_demand.splice(loaded_on_demand.begin(), loaded_on_demand, oldest->loaded_place);
-      continue;
-    }
-    unload(*oldest);
-  }
-}
-
-/// Out of memory and out of the table; its renewal stays planned.
-void Manager::State::unload(Entry& entry) {
-  if (hooks.withdraw) hooks.withdraw(entry.name);
-  erase(std::string(entry.name));
 }
 
 void Manager::State::plan_renewal(Entry& entry) {
@@ -75,47 +49,75 @@ void Manager::State::plan_renewal(Entry& entry) {
   if (entry.renewed_at != Wall{} && !suggested)
     entry.renew_at = std::max(entry.renewed_at + life.length() / 10, entry.renew_at);
   if (is_revoked(entry)) entry.renew_at = std::min(entry.renew_at, clock.wall());
+  if (entry.on_demand()) visits.first(entry.name, clock.wall());
+  if (entry.claim != Claim::internal) {
+    if (entry.renew_at > clock.wall() || !renewing.contains(entry.name))
+      return plan_look(entry.name, entry.renew_at);
+    // It was loaded for that, and has its place among those that renew now.
+    agenda.after({}, [this, name = entry.name] {
+      if (!renewal_due_now(name)) renewal_over(name);
+    });
+    return;
+  }
   auto& planned = renewals[entry.name];
   agenda.cancel(planned);
   planned = agenda.at_wall(entry.renew_at, [this, name = entry.name] { renewal_due_now(name); });
-  if (entry.on_demand()) visits.renew_at(entry.name, entry.renew_at, clock.wall());
 }
 
-void Manager::State::renewal_due_now(const std::string& name) {
+/// False: there is nothing to renew now, and nothing was begun.
+bool Manager::State::renewal_due_now(const std::string& name) {
   renewals.erase(name);
-  if (stopped) return;
+  if (stopped) return false;
   Entry* entry = find(name);
   const bool internal = entry != nullptr && entry->claim == Claim::internal;
   if (!internal && !desks.empty()) {
     due_after_check.insert(name);
-    if (!clock_known()) return;
+    if (!clock_known()) return true;
     due_after_check.erase(name);
     if (clock_suspect) {
-      renewals[name] = agenda.after(clock_recheck, [this, name] { renewal_due_now(name); });
-      return;
+      due_after_check.insert(name);
+      if (clock_retry == 0)
+        clock_retry = agenda.at(clock_checked_until, [this] {
+          clock_retry = 0;
+          look_after_check();
+        });
+      return true;
     }
   }
-  if (entry != nullptr) {
-    // The clock was set back, or a check came in between.
-    if (entry->certificate && entry->renew_at > clock.wall()) return plan_renewal(*entry);
-    if (entry->certificate && !entry->ordering && entry->retry == 0 && !entry->awaits_ca &&
-        !awaiting_budget.contains(name))
-      renew(*entry);
-    return;
+  if (entry == nullptr) return renewal_unloaded(name);
+  // The clock was set back, or a check came in between.
+  if (entry->certificate && entry->renew_at > clock.wall()) {
+    plan_renewal(*entry);
+    return false;
   }
-  // Not loaded: loading it finds it due again.
-  if (claims.find(name).claim != Claim::on_demand || !visits.recent(name, clock.wall()) ||
-      !vault.holds(certificate_id(name)))
-    return;
-  begin_load(entry_for(name, Claim::on_demand));
+  if (entry->loading) return true;
+  const bool waits = entry->retry != 0 || entry->awaits_ca || awaiting_budget.contains(name);
+  if (!entry->certificate || entry->ordering || waits) return false;
+  renew(*entry);
+  return true;
+}
+
+/// Loading it finds it due again.
+bool Manager::State::renewal_unloaded(const std::string& name) {
+  const auto found = claims.find(name);
+  const bool wanted = found.claim == Claim::automatic ||
+                      (found.claim == Claim::on_demand && visits.recent(name, clock.wall()));
+  if (found.subject != name || !wanted || !vault.holds(certificate_id(name))) return false;
+  Entry& entry = entry_for(name, found.claim);
+  entry.passing = true;
+  begin_load(entry);
+  return true;
+}
+
+void Manager::State::look_after_check() {
+  for (const auto& name : std::exchange(due_after_check, {}))
+    if (!renewal_due_now(name)) renewal_over(name);
 }
 
 void Manager::State::renew(Entry& entry) {
   if (!entry.on_demand()) return want(entry);
   if (!visits.recent(entry.name, clock.wall())) {
-    renewals[entry.name] =
-        agenda.after(unwanted_recheck, [this, name = entry.name] { renewal_due_now(name); });
-    return;
+    return plan_look(entry.name, clock.wall() + unwanted_recheck);
   }
   permission.request(entry.name, {}, [weak = weak_from_this(), name = entry.name](Answer answer) {
     if (const auto self = weak.lock()) self->renew_permitted(name, answer);
@@ -124,16 +126,14 @@ void Manager::State::renew(Entry& entry) {
 
 void Manager::State::renew_permitted(const std::string& name, Answer answer) {
   Entry* entry = find(name);
-  if (entry == nullptr || !entry->certificate || stopped) return;
+  if (entry == nullptr || !entry->certificate || stopped) return renewal_over(name);
   if (answer == Answer::allowed) return want(*entry);
   if (answer == Answer::unknown) {
     const auto wait = shortened(unanswered_retry, lifetime_of(*entry->certificate), clock.wall());
     return attempt_at(*entry, clock.wall() + wait);
   }
   base::log::info("{}: no longer permitted on demand, its certificate is not renewed", name);
-  auto& planned = renewals[name];
-  agenda.cancel(planned);
-  planned = agenda.after(unwanted_recheck, [this, name] { renewal_due_now(name); });
+  plan_look(name, clock.wall() + unwanted_recheck);
 }
 
 // --- the end in sight
@@ -216,10 +216,8 @@ void Manager::State::remind(Entry& entry) {
     base::log::error("{}", said);
     tell(entry, Event::Kind::expired, said, entry.authority, setback.next_attempt);
     if (hooks.withdraw) hooks.withdraw(name);
-    if (entry.on_demand()) {
-      loaded_on_demand.erase(entry.loaded_place);
-      ++awaited_on_demand;
-    }
+    if (entry.on_demand()) ++awaited_on_demand;
+    unlist(entry);
     entry.certificate.reset();
     return;
   }
@@ -265,7 +263,7 @@ asio::awaitable<void> Manager::State::check_clock(std::shared_ptr<State> self) {
     base::log::warn("this machine's clock is {} s {} that of {}: set it{}",
                     std::chrono::abs(skew).count(), skew > 0s ? "ahead of" : "behind", authority,
                     self->clock_suspect ? "; renewals wait until it is right" : "");
-  for (const auto& name : std::exchange(self->due_after_check, {})) self->renewal_due_now(name);
+  self->look_after_check();
   for (const auto& name : std::exchange(self->notices_after_check, {})) self->notice(name);
 }
 
@@ -301,6 +299,7 @@ void Manager::State::written(const std::string& name, const tls::CertificatePtr&
   Entry* entry = find(name);
   const bool current = entry != nullptr && entry->certificate == certificate;
   if (result) {
+    note_index_change();
     if (current && entry->save_failures > 0) base::log::info("{}: stored now", name);
     if (current) {
       entry->unsaved = false;

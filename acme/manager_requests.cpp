@@ -40,11 +40,13 @@ Error unknown(const std::string& name) {
 
 // --- show
 
-/// The name of the certificate that serves `name`, if there is one or one is wanted.
+/// The name of the certificate that serves `name`, if there is one or one is wanted; it need not be
+/// in memory.
 std::string Manager::State::subject_of(const std::string& name) const {
   if (entries.contains(name)) return name;
   const auto found = claims.find(name);
-  if (found.claim != Claim::none && entries.contains(found.subject)) return found.subject;
+  const bool there = entries.contains(found.subject) || vault.holds(certificate_id(found.subject));
+  if (found.claim != Claim::none && there) return found.subject;
   return vault.holds(certificate_id(name)) ? name : std::string();
 }
 
@@ -56,27 +58,41 @@ asio::awaitable<Result<CertificateDetails>> Manager::State::show(std::shared_ptr
   CertificateDetails details;
   Entry* entry = self->find(subject);
   const bool internal = entry != nullptr && entry->claim == Claim::internal;
-  const bool claimed = self->claims.find(subject).subject == subject;
-  const std::string place = (internal ? "internal/leaves/" : claimed ? "certs/" : "archive/") + id;
+  const auto found = self->claims.find(subject);
+  const bool claimed = found.subject == subject;
+  const bool archived = self->vault.ledger().place(id) == Ledger::Place::archive;
+  const std::string place = (internal ? "internal/leaves/" : archived ? "archive/" : "certs/") + id;
   auto places = co_await self->storage.list(place);
   if (places) details.previous_generation = previous_generation(std::move(*places));
   Result<StoredCertificate> stored = Error(ErrorKind::not_found, "");
   entry = self->find(subject);
   if (entry == nullptr || !entry->certificate) stored = co_await read_place(self->storage, place);
   entry = self->find(subject);
-  if (entry != nullptr) {
-    details.status = self->status_of(*entry);
-    details.authority = entry->authority;
-    details.failures = entry->past.setback.failures;
-    if (entry->certificate && self->advised(*entry)) details.window = entry->past.advice.window;
-    details.orders_today = self->orders_today(*entry);
-    if (entry->certificate) describe(details, *entry->certificate);
-  } else {
-    details.status.name = subject;
-    details.status.state = claimed ? "stored" : "archived";
-    details.status.on_demand = claimed;
+  Entry read;  // of one that is not in memory, for as long as it is shown
+  if (entry == nullptr) {
+    read.name = subject;
+    read.id = id;
+    read.claim = claimed ? found.claim : Claim::none;
+    read.past = self->setbacks.recall(subject);
+    if (stored) read.certificate = stored->certificate;
+    if (stored) read.authority = stored->note.authority;
+    const auto planned = self->vault.ledger().look(id);
+    if (claimed && stored)
+      read.renew_at = planned ? *planned
+                              : renewal_due(lifetime_of(*read.certificate),
+                                            self->snapshot->acme.renew_before, id);
   }
-  if (stored && (entry == nullptr || !entry->certificate)) {
+  const Entry& shown = entry == nullptr ? read : *entry;
+  details.status = self->status_of(shown);
+  if (entry == nullptr && details.status.state != "revoked")
+    details.status.state = claimed ? "stored" : "archived";
+  details.authority = shown.authority;
+  details.failures = shown.past.setback.failures;
+  if (shown.certificate && self->advised(shown)) details.window = shown.past.advice.window;
+  details.orders_today = self->orders_today(shown);
+  if (shown.certificate) {
+    describe(details, *shown.certificate);
+  } else if (stored) {
     details.authority = stored->note.authority;
     describe(details, *stored->certificate);
     if (claimed)
@@ -120,25 +136,40 @@ unsigned Manager::State::orders_today(const Entry& entry) const {
 
 // --- renew
 
-/// The entry of a name with what is stored for it; null: no site wants the name.
+/// Whether orders for `subject` are ours, and whose they are.
+Result<Claim> Manager::State::may_take_up(const std::string& subject) const {
+  const auto found = claims.find(subject);
+  const bool claimed = found.subject == subject && found.claim != Claim::none;
+  if (claimed && found.claim != Claim::own && found.claim != Claim::off) return found.claim;
+  if (claimed)
+    return Error(ErrorKind::unavailable,
+                 fmt::format("{}: gatehouse orders nothing for this name: it has a certificate of "
+                             "your own, or none",
+                             subject));
+  return Error(ErrorKind::unavailable,
+               fmt::format("{}: no site has this name any more, and its certificate is only "
+                           "kept in archive/: add the name to a site first",
+                           subject));
+}
+
+/// The entry of a name, which is loaded if it is not in memory.
 asio::awaitable<Result<Entry*>> Manager::State::take_up(std::shared_ptr<State> self,
                                                         std::string name) {
   const std::string subject = self->subject_of(name);
-  const auto found = self->claims.find(subject);
   if (subject.empty()) co_return unknown(name);
-  if (found.subject != subject || found.claim == Claim::none)
-    co_return Error(ErrorKind::unavailable,
-                    fmt::format("{}: no site has this name any more, and its certificate is only "
-                                "kept in archive/: add the name to a site first",
-                                subject));
+  auto claim = self->may_take_up(subject);
+  if (!claim) co_return claim.error();
   Entry* entry = self->find(subject);
   if (entry == nullptr) {
-    auto stored = co_await self->vault.load(certificate_id(subject));
+    auto stored = co_await self->vault.load(certificate_id(subject), subject);
     if (!stored) co_return stored.error();
     if (self->stopped) co_return Error(ErrorKind::cancelled, "gatehouse is stopping");
-    entry = &self->entry_for(subject, Claim::on_demand);
-    if (!entry->certificate && !entry->loading) {
+    claim = self->may_take_up(subject);  // it may have been reloaded meanwhile
+    if (!claim) co_return claim.error();
+    entry = &self->entry_for(subject, *claim);
+    if (!entry->certificate && !entry->loading && !entry->ordering) {
       entry->stored_checked = true;
+      entry->wished = self->clock.monotonic();  // it stays in memory as if it were visited
       self->adopt(*entry, stored->certificate, stored->note.authority);
       entry = self->find(subject);
     }
@@ -240,7 +271,10 @@ asio::awaitable<Result<void>> Manager::State::replace_revoked(std::shared_ptr<St
       base::log::error("{}: revoked, but it may be served again after a restart: {}", name,
                        outcome->error().context);
   entry = self->find(name);
-  if (entry == nullptr || self->stopped || entry->ordering) co_return Result<void>();
+  if (self->stopped) co_return Result<void>();
+  // It left memory meanwhile: being due brings it back.
+  if (entry == nullptr && self->vault.holds(id)) self->plan_look(name, self->clock.wall());
+  if (entry == nullptr || entry->ordering) co_return Result<void>();
   if (entry->certificate == certificate) self->plan_renewal(*entry);
   auto ordered = self->order_by_person(*entry);
   if (!ordered) base::log::warn("{}", ordered.error().context);
@@ -250,18 +284,13 @@ asio::awaitable<Result<void>> Manager::State::replace_revoked(std::shared_ptr<St
 /// No longer served, nor renewed.
 void Manager::State::drop(Entry& entry) {
   if (hooks.withdraw) hooks.withdraw(entry.name);
-  if (const auto planned = renewals.find(entry.name); planned != renewals.end()) {
-    agenda.cancel(planned->second);
-    renewals.erase(planned);
-  }
+  forget_look(entry.name);
   agenda.cancel(entry.reminder);
   agenda.cancel(entry.save_retry);
   agenda.cancel(entry.advice_look);
   entry.unsaved = false;
-  if (entry.on_demand()) {
-    loaded_on_demand.erase(entry.loaded_place);
-    ++awaited_on_demand;
-  }
+  if (entry.on_demand()) ++awaited_on_demand;
+  unlist(entry);
   entry.certificate.reset();
 }
 
@@ -303,7 +332,11 @@ asio::awaitable<void> Manager::State::read_revoked() {
   if (!ids) co_return;
   for (const auto& id : *ids) {
     auto serial = co_await storage.load(revoked_path(id));
-    if (serial) revoked[id] = *serial;
+    if (!serial) continue;
+    revoked[id] = *serial;
+    // Loading it finds it revoked.
+    const std::string name = vault.ledger().name(id);
+    if (!name.empty()) vault.ledger().look_at(name, clock.wall());
   }
 }
 
@@ -332,7 +365,7 @@ void Manager::State::leave_to_owner(std::unordered_set<std::string> names) {
   if (!snapshot || stopped) return;
   claims = Claims(*snapshot, own_names);
   review_entries();
-  start_standing();
+  start_standing(false);
 }
 
 asio::awaitable<Result<CertificateDetails>> Manager::show(std::string name) {

@@ -1,7 +1,8 @@
 // The manager's inside: what it knows of each name, shared by the manager_*.cpp files: desks (one a
-// CA), handshakes (who waits and what he is given), orders (loading, ordering), failures (what they
-// lead to), renewals, renewal_info (when the CA wants them), requests (what a person asks for),
-// memory (what outlasts a restart).
+// CA), handshakes (who waits and what he is given), loaded (what is in memory, and when the rest is
+// looked at), orders (loading, ordering), failures (what they lead to), renewals, renewal_info
+// (when the CA wants them), requests (what a person asks for), checks (whether what is new is what
+// is seen), memory (what outlasts a restart).
 //
 // Not for others: they include manager.hpp. Control thread.
 #pragma once
@@ -31,8 +32,15 @@
 
 namespace gatehouse::acme {
 
-/// On-demand certificates kept in memory; the one not visited for longest makes room.
-inline constexpr size_t loaded_on_demand_max = 8192;
+/// Certificates from CAs kept in memory; the one not visited for longest makes room.
+inline constexpr size_t loaded_max = 3072;
+/// Of configured names, so many are loaded at the start; the others at their first handshake.
+inline constexpr size_t loaded_at_start_max = 1024;
+/// Renewals that are loaded, ordered or waiting for their CA at once; the others are due in the
+/// ledger.
+inline constexpr size_t renewals_max = 128;
+/// Certificates that are read at once to make the index anew, of the storage's threads.
+inline constexpr size_t survey_lanes = 4;
 /// On-demand names without a certificate that are remembered, for their failure and next attempt.
 inline constexpr size_t awaited_on_demand_max = 10'000;
 inline constexpr std::chrono::hours awaited_on_demand_kept{1};
@@ -92,25 +100,29 @@ struct Entry {
   bool by_person = false;   // a person wants it now: may take what is kept for one
   uint64_t turn = 0;        // among those that wait for a budget; 0: does not
 
-  Past past;                    // outlives the process, see remember()
-  bool resumed = false;         // its setback is a former process's, and still to be respected
-  std::set<std::string> tried;  // CAs asked in this round
+  unsigned deploy_failures = 0;  // in a row, of certificates that were obtained and not served
+  Past past;                     // outlives the process, see remember()
+  bool resumed = false;          // its setback is a former process's, and still to be respected
+  std::set<std::string> tried;   // CAs asked in this round
   std::vector<base::WallClock::time_point> ordered_at;  // in the last day
   std::vector<DeskPtr> left_at;  // may hold an order of this name that came to nothing
   Agenda::Id retry = 0;
   base::WallClock::time_point renew_at{};
   base::WallClock::time_point renewed_at{};  // a renewal never follows another at once
   Agenda::Id advice_look = 0;
+  bool passing = false;  // in memory for a look alone
   Agenda::Id reminder = 0;
   unsigned reminders = 0;
 
-  bool unsaved = false;  // served from memory until storage takes it
+  bool unsaved = false;   // served from memory until storage takes it
+  bool on_trial = false;  // the certificate before it is looked at in its place
   unsigned save_failures = 0;
   Agenda::Id save_retry = 0;
 
   base::Monotonic::time_point wished{};
   std::list<Waiter> waiters;
-  std::list<std::string>::iterator loaded_place;  // valid if on demand with a certificate
+  std::list<std::string>::iterator loaded_place;  // valid if `listed`
+  bool listed = false;                            // among those that can make room
 
   bool on_demand() const { return claim == Claim::on_demand; }
   /// Of its running order, in storage.
@@ -137,13 +149,14 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void review_entries();
   void review_claim(Entry& entry, Claim claim);
   void review_setback(Entry& entry);
-  void start_standing();
+  void start_standing(bool first);
   void resume_journalled();
-  void schedule_visited();
   static boost::asio::awaitable<void> archive_unclaimed(std::shared_ptr<State> self);
   static boost::asio::awaitable<void> purge(std::shared_ptr<State> self);
   void keep_house();
+  static boost::asio::awaitable<void> save_all(std::shared_ptr<State> self);
   std::vector<CertificateStatus> status() const;
+  std::string state_of(const Entry& entry) const;
   CertificateStatus status_of(const Entry& entry) const;
   void stop();
   void tell(const Entry& entry, Event::Kind kind, std::string text, const std::string& authority,
@@ -178,6 +191,27 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
                      std::function<void(tls::Acquired)> deliver);
   std::chrono::seconds retry_after(const Entry& entry) const;
   std::list<Waiter> take_waiters(Entry& entry);
+
+  // manager_loaded.cpp
+  void list_loaded(Entry& entry);
+  void unlist(Entry& entry);
+  void make_room();
+  bool may_unload(const Entry& entry) const;
+  void unload(Entry& entry);
+  void plan_look(const std::string& name, base::WallClock::time_point when);
+  void forget_look(const std::string& name);
+  void arm_looks();
+  void take_due_looks();
+  void renewal_over(const std::string& name);
+  bool takes_orders() const;
+  bool keeps_fresh(const std::string& name) const;
+  static boost::asio::awaitable<void> survey(std::shared_ptr<State> self, size_t lane);
+  void surveyed(const std::string& id, const base::Result<CertificateNote>& note);
+  void lost(const std::string& id);
+  void look_over_next();
+  static boost::asio::awaitable<void> look_over(std::shared_ptr<State> self, std::string id);
+  void note_index_change();
+  static boost::asio::awaitable<void> save_index(std::shared_ptr<State> self);
 
   // manager_orders.cpp
   Entry& entry_for(const std::string& name, Claim claim);
@@ -221,6 +255,18 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void ca_available();
   bool ca_wanted() const;
 
+  // manager_checks.cpp
+  /// A certificate that took the place of `before`, null if there was none.
+  struct Swap {
+    std::string name;
+    tls::CertificatePtr fresh, before;
+    DeskPtr desk;
+  };
+  void check_served(const Swap& swap);
+  void checked(const Swap& swap, const std::string& problem);
+  void judged(const Swap& swap, const std::string& problem, const std::string& problem_before);
+  static boost::asio::awaitable<void> roll_back(std::shared_ptr<State> self, Swap swap);
+  void deploy_failed(const Swap& swap, const std::string& what);
   // manager_renewal_info.cpp
   std::string replaced_by(const Entry& entry, const Desk& desk) const;
   std::optional<base::WallClock::time_point> advised(const Entry& entry) const;
@@ -234,10 +280,10 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
 
   // manager_renewals.cpp
   void adopt(Entry& entry, tls::CertificatePtr certificate, std::string authority);
-  void make_room();
-  void unload(Entry& entry);
   void plan_renewal(Entry& entry);
-  void renewal_due_now(const std::string& name);
+  bool renewal_due_now(const std::string& name);
+  bool renewal_unloaded(const std::string& name);
+  void look_after_check();
   void renew(Entry& entry);
   void renew_permitted(const std::string& name, Answer answer);
   void plan_notice(Entry& entry);
@@ -263,6 +309,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   std::vector<NameBudget> budgets_of(const std::string& name) const;
   void note_order(Entry& entry);
   unsigned orders_today(const Entry& entry) const;
+  base::Result<Claim> may_take_up(const std::string& subject) const;
   static Answered<Entry*> take_up(std::shared_ptr<State> self, std::string name);
   static Answered<void> renew_by_person(std::shared_ptr<State> self, std::string name, bool force);
   base::Result<void> order_by_person(Entry& entry);
@@ -306,8 +353,9 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   DeskPtr internal_desk;
 
   std::unordered_map<std::string, std::unique_ptr<Entry>> entries;
-  std::unordered_map<std::string, Agenda::Id> renewals;  // also of names that are not loaded
-  std::list<std::string> loaded_on_demand;               // the last visited first
+  std::unordered_map<std::string, Agenda::Id> renewals;  // of the internal authority's
+  std::unordered_set<std::string> renewing;              // looks that were due and have no end yet
+  std::list<std::string> loaded_names;                   // the last visited first
   std::set<std::string> awaiting_ca;
   std::map<std::string, base::WallClock::time_point> awaiting_budget;  // until when
   base::WallClock::time_point budget_due = base::WallClock::time_point::max();
@@ -326,6 +374,16 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
 
   Agenda::Id housekeeping = 0;
   Agenda::Id small_state_save = 0;
+  Agenda::Id looks = 0;
+  base::WallClock::time_point looks_armed_for{};
+  bool taking_looks = false;
+  bool making_room = false;
+  std::vector<std::string> looked_over;  // ids, of the part before look_over_part, still to be read
+  size_t look_over_part = 0;
+  size_t lanes_surveyed = 0;
+  Agenda::Id index_save = 0;
+  bool index_saving = false;
+  bool index_failed = false;
   bool storage_read = false;
   std::string ask_tested_url;
   bool small_state_saving = false;
@@ -337,6 +395,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   // The CA's clock against ours: renewals by time wait while ours cannot be right.
   bool clock_checking = false;
   bool clock_suspect = false;
+  Agenda::Id clock_retry = 0;
   base::Monotonic::time_point clock_checked_until{};
   std::set<std::string> due_after_check;
   std::set<std::string> notices_after_check;

@@ -136,8 +136,9 @@ void Claims::add(const std::string& host, Claim claim) {
   if (own_.contains(host)) claim = Claim::own;
   // An address is never asked for by name: a site that has it is what makes it worth a certificate.
   if (claim == Claim::on_demand && is_address(host)) claim = Claim::off;
-  if (!hosts_.emplace(host, claim).second) return;  // the first site wins, as in routing
-  if (claim == Claim::automatic || claim == Claim::internal) standing_.emplace_back(host, claim);
+  const auto [place, added] = hosts_.emplace(host, claim);
+  if (!added) return;  // the first site wins, as in routing
+  if (claim == Claim::automatic || claim == Claim::internal) standing_.push_back(&*place);
 }
 
 Claims::Found Claims::find(std::string_view name) const {

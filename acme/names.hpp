@@ -48,6 +48,8 @@ class Claims {
   Claims() = default;
   /// `own`: names that a person gave a certificate for, besides the sites' files.
   explicit Claims(const config::Snapshot& snapshot, std::unordered_set<std::string> own = {});
+  Claims(Claims&&) = default;
+  Claims& operator=(Claims&&) = default;
 
   struct Found {
     Claim claim = Claim::none;
@@ -56,8 +58,10 @@ class Claims {
   /// `name` in lower case: an exact host before a wildcard before "*".
   Found find(std::string_view name) const;
 
-  /// Names to keep a certificate for without being asked: automatic and internal.
-  const std::vector<std::pair<std::string, Claim>>& standing() const { return standing_; }
+  using Standing = std::pair<const std::string, Claim>;
+  /// Names to keep a certificate for without being asked, automatic and internal, in the order of
+  /// the configuration. Valid while the object lives, wherever it is moved.
+  const std::vector<const Standing*>& standing() const { return standing_; }
 
  private:
   void add(const std::string& host, Claim claim);
@@ -65,7 +69,7 @@ class Claims {
   std::unordered_set<std::string> own_;
   std::unordered_map<std::string, Claim> hosts_;  // also "*.zone"
   Claim any_ = Claim::none;                       // of the host "*"
-  std::vector<std::pair<std::string, Claim>> standing_;
+  std::vector<const Standing*> standing_;         // in hosts_: names are not kept twice
 };
 
 }  // namespace gatehouse::acme

@@ -103,8 +103,10 @@ void Orders::raise(const std::string& id, Urgency urgency) {
   if (found == place_of_.end() || found->second.first <= urgency) return;
   auto entry = waiting_.extract(found->second);
   entry.key().first = urgency;
+  entry.mapped().urgency = urgency;
   found->second = entry.key();
   waiting_.insert(std::move(entry));
+  start_next();
 }
 
 void Orders::wished() {
@@ -129,23 +131,29 @@ void Orders::detach() {
 void Orders::start_next() {
   // On trial, one order shows whether the CA takes any.
   const size_t most = breaker_.on_trial() ? 1 : running_max;
-  while (running_.size() < most && !waiting_.empty() && !breaker_.open()) {
-    auto entry = waiting_.extract(next());
+  while (running_.size() < most && !breaker_.open()) {
+    const auto place = next();
+    if (place == waiting_.end()) return;
+    auto entry = waiting_.extract(place);
     auto run = std::make_shared<Run>();
     run->order = std::move(entry.mapped());
     place_of_.erase(run->order.wanted.id);
     running_.emplace(run->order.wanted.id, run);
+    if (run->order.urgency == Urgency::visited) ++visitors_running_;
     attempt(run);
   }
 }
 
-/// The first in line; of many that expire, every fourth lets somebody who waits go before it.
+/// The first in line, of those that there is a place for; of many that expire, every fourth lets
+/// somebody who waits go before it.
 Orders::Waiting::iterator Orders::next() {
   const auto first = waiting_.begin();
-  if (first->first.first != Urgency::expiring || ++expiring_ % 4 != 0) return first;
+  const bool places = running_.size() - visitors_running_ < running_max - kept_for_visitors;
+  if (first == waiting_.end()) return first;
+  if (places && (first->first.first != Urgency::expiring || ++expiring_ % 4 != 0)) return first;
   const auto visited = waiting_.lower_bound({Urgency::visited, 0});
-  const bool any = visited != waiting_.end() && visited->first.first == Urgency::visited;
-  return any ? visited : first;
+  if (visited != waiting_.end() && visited->first.first == Urgency::visited) return visited;
+  return places ? first : waiting_.end();
 }
 
 void Orders::attempt(const RunPtr& run) {
@@ -221,6 +229,7 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
 
 void Orders::finish(const RunPtr& run, Outcome<Issued> outcome) {
   running_.erase(run->order.wanted.id);
+  if (run->order.urgency == Urgency::visited) --visitors_running_;
   auto done = std::move(run->order.done);
   if (done) done(std::move(outcome));
   if (!detached_) start_next();

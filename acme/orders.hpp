@@ -38,6 +38,8 @@ struct Order {
 class Orders : public std::enable_shared_from_this<Orders> {
  public:
   static constexpr size_t running_max = 32;
+  /// Of these, kept for names that somebody came for: no number of renewals makes him wait.
+  static constexpr size_t kept_for_visitors = 4;
   static constexpr size_t waiting_max = 10'000;
   /// An order that runs this long without an end makes the CA suspect: it is probed.
   static constexpr std::chrono::seconds suspect_after{7};
@@ -108,6 +110,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   Waiting waiting_;
   std::unordered_map<std::string, std::pair<Urgency, uint64_t>> place_of_;
   std::unordered_map<std::string, RunPtr> running_;
+  size_t visitors_running_ = 0;
   uint64_t last_place_ = 0;
   uint64_t expiring_ = 0;  // that were first in line
   Agenda::Id probe_ = 0;

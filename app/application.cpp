@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <map>
 #include <unistd.h>
 #include <utility>
 
@@ -165,9 +166,12 @@ awaitable<Result<void>> Application::State::start_serving() {
   co_await published();
   asio::co_spawn(control, rotate_ticket_keys(), asio::detached);
   admin_server.run();
+  std::map<std::string, size_t> states = manager->states();
+  for (const auto& own : certificates.status()) ++states[own.state];
   expiry_watch->start();
   report_start(*snapshot, source.file.empty() ? source.name : source.file, server.status().workers,
-               certificate_status());
+               states);
+  return_spare_memory();
   notify_ready();
   co_return Result<void>();
 }

@@ -2,6 +2,7 @@
 
 #include "app/application_state.hpp"
 #include "app/notify_systemd.hpp"
+#include "app/process.hpp"
 
 namespace gatehouse::app {
 
@@ -87,6 +88,7 @@ awaitable<admin::ReloadProblems> Application::State::try_reload() {
   expiry_watch->look();
   auto managed = co_await manager->configure(snapshot);
   if (!managed) log::error("certificates after the reload: {}", managed.error().context);
+  return_spare_memory();
   co_return problems;
 }
 

@@ -7,6 +7,7 @@
 #include <boost/asio/post.hpp>
 #include <fmt/format.h>
 
+#include "app/self_check.hpp"
 #include "base/log.hpp"
 
 namespace gatehouse::app {
@@ -18,6 +19,8 @@ using tls::CertificatePtr;
 namespace {
 
 constexpr std::chrono::hours stand_in_lifetime{24 * 365};
+/// Of the default site, so many hosts are looked at for the certificate without a name.
+constexpr size_t default_hosts_max = 64;
 
 CertificateFilePair own_pair(const config::Site& site) {
   CertificateFilePair pair;
@@ -79,7 +82,7 @@ acme::CertificateStatus status_of(const std::string& name, const tls::Certificat
 
 struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   State(asio::io_context& io, size_t workers)
-      : control(io), challenges(workers), files(io, [this](const auto&, const auto&) {
+      : control(io), checks(io), challenges(workers), files(io, [this](const auto&, const auto&) {
           if (!configuring) apply_own();
         }) {}
 
@@ -93,6 +96,7 @@ struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   CertificatePtr own_fallback(const std::string& name) const;
   CertificatePtr default_certificate();
   CertificatePtr stand_in(const config::Site& site);
+  void check(std::string name, CertificatePtr certificate, SelfCheck::Report report);
   void change(tls::CertificateTablePtr next);
   void publish();
 
@@ -104,6 +108,8 @@ struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   CertificatePtr default_stand_in;  // self-signed, in memory only
   proxy::Server* server = nullptr;
   acme::Manager* manager = nullptr;
+  SelfCheck checks;
+  std::vector<std::function<void()>> unchecked;  // for when the workers have what is published next
   bool publish_due = false;
   bool configuring = false;
   bool closed = false;
@@ -160,6 +166,10 @@ acme::ManagerHooks Certificates::manager_hooks() {
     state->serve_fallback(zone, std::move(certificate));
   };
   hooks.withdraw = [state = state_](std::string name) { state->withdraw(name); };
+  hooks.check = [state = state_](std::string name, CertificatePtr certificate,
+                                 SelfCheck::Report report) {
+    state->check(std::move(name), std::move(certificate), std::move(report));
+  };
   hooks.own_fallback = [state = state_](const std::string& name) {
     return state->own_fallback(name);
   };
@@ -195,6 +205,7 @@ std::vector<base::Error> Certificates::configure(config::SnapshotPtr snapshot) {
   state_->configuring = false;
   if (!mistakes.empty()) return mistakes;
   state_->snapshot = std::move(snapshot);
+  state_->checks.configure(state_->snapshot);
   state_->default_stand_in.reset();
   state_->apply_own();
   return {};
@@ -265,6 +276,8 @@ const tls::CertificateTablePtr& Certificates::table() const {
 
 void Certificates::close() {
   state_->closed = true;
+  state_->checks.close();
+  state_->unchecked.clear();
   state_->server = nullptr;
   state_->manager = nullptr;
 }
@@ -364,8 +377,9 @@ CertificatePtr Certificates::State::default_certificate() {
   const config::Site* const site = snapshot ? default_site(*snapshot) : nullptr;
   if (site == nullptr) return nullptr;
   if (!site->certificate.empty()) return files.find(own_pair(*site));
-  for (const auto& host : site->hosts) {
-    const auto found = table->find(host.name());
+  const size_t hosts = std::min(site->hosts.size(), default_hosts_max);
+  for (size_t i = 0; i < hosts; ++i) {
+    const auto found = table->find(site->hosts[i].name());
     if (found.certificate != nullptr) return *found.certificate;
   }
   if (!site->fallback_certificate.empty()) return files.find(fallback_pair(*site));
@@ -378,7 +392,7 @@ CertificatePtr Certificates::State::stand_in(const config::Site& site) {
   if (default_stand_in) return default_stand_in;
   std::vector<std::string> names;
   for (const auto& host : site.hosts)
-    if (host.text != "*") names.emplace_back(host.name());
+    if (host.text != "*" && names.size() < default_hosts_max) names.emplace_back(host.name());
   if (names.empty()) names.push_back("localhost");
   auto made = tls::make_self_signed(names, stand_in_lifetime);
   if (made) {
@@ -387,6 +401,23 @@ CertificatePtr Certificates::State::stand_in(const config::Site& site) {
     base::log::error("no certificate for clients without a server name: {}", made.error().context);
   }
   return default_stand_in;
+}
+
+void Certificates::State::check(std::string name, CertificatePtr certificate,
+                                SelfCheck::Report report) {
+  if (closed) return;
+  // Also where the user's own certificate goes before acme's: then this one is not to be seen.
+  auto current = [weak = weak_from_this(), asked = name_to_ask_for(name), certificate] {
+    const auto state = weak.lock();
+    if (!state) return false;
+    const auto found = state->table->find(asked);
+    return found.certificate != nullptr && *found.certificate == certificate;
+  };
+  unchecked.push_back([this, name = std::move(name), certificate = std::move(certificate),
+                       current = std::move(current), report = std::move(report)] {
+    checks.check(name, certificate, current, report);
+  });
+  change(table);
 }
 
 // Many changes of one turn become one table for the workers.
@@ -404,7 +435,13 @@ void Certificates::State::publish() {
   if (closed || server == nullptr) return;
   CertificatePtr chosen = default_certificate();
   if (chosen != table->default_certificate()) table = table->with_default(std::move(chosen));
-  server->publish_certificates(table, nullptr);
+  std::function<void()> done;
+  if (!unchecked.empty())
+    done = [state = shared_from_this(), all = std::exchange(unchecked, {})] {
+      if (state->closed) return;
+      for (const auto& look : all) look();
+    };
+  server->publish_certificates(table, std::move(done));
 }
 
 }  // namespace gatehouse::app

@@ -124,8 +124,8 @@ Result<ImportReport> import_certificates(const std::string& from, const config::
   if (!storage) return storage.error();
   acme::ImportOrder order{snapshot.acme, {}, base::WallClock::now(), dry_run};
   const acme::Claims claims(snapshot);
-  for (const auto& [host, claim] : claims.standing())
-    if (claim == acme::Claim::automatic) order.hosts.push_back(host);
+  for (const auto* standing : claims.standing())
+    if (standing->second == acme::Claim::automatic) order.hosts.push_back(standing->first);
   std::optional<ImportReport> report;
   asio::co_spawn(io, store(storage->get(), std::move(*findings), order, report),
                  [](std::exception_ptr problem) {

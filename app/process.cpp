@@ -4,6 +4,7 @@
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -29,6 +30,10 @@ void prepare_process() {
 
 void forbid_core_dumps() {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+void return_spare_memory() {
+  ::malloc_trim(0);
 }
 
 base::Result<void> prepare_storage_folder(const std::string& folder, const base::Account* account) {

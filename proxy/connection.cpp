@@ -230,7 +230,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const std::string& n
   const auto found = table->find(name);
   using Match = tls::CertificateTable::Match;
   if (found.match == Match::exact || found.match == Match::wildcard) {
-    if (on_demand) worker_.seen(name);
+    worker_.seen(name);
     co_return *found.certificate;
   }
   stream_.observe(this);

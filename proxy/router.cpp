@@ -1,6 +1,5 @@
 #include "proxy/router.hpp"
 
-#include <functional>
 #include <map>
 #include <unordered_map>
 #include <utility>
@@ -11,12 +10,8 @@ namespace gatehouse::proxy {
 
 namespace {
 
-struct TextHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-};
-
-using SiteIndex = std::unordered_map<std::string, size_t, TextHash, std::equal_to<>>;
+/// By names that the snapshot keeps.
+using SiteIndex = std::unordered_map<std::string_view, size_t>;
 
 constexpr size_t no_site = SIZE_MAX;
 
@@ -126,7 +121,7 @@ void Router::Tables::add_hosts(const config::Site& site, size_t index) {
     if (host.text == "*") {
       if (any == no_site) any = index;
     } else if (host.text.starts_with("*.")) {
-      wildcards.emplace(host.text.substr(2), index);
+      wildcards.emplace(std::string_view(host.text).substr(2), index);
     } else {
       exact.emplace(host.text, index);
       addresses = addresses || host.is_address();

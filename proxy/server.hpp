@@ -40,7 +40,7 @@ struct ServerHooks {
   tls::AcquireCertificate acquire;                    // called on a worker's thread
   LocalResponder local;                               // called on a worker's thread
   ChallengeCertificate challenge_certificate;         // called on a worker's thread
-  std::function<void(const std::string& name)> seen;  // on-demand name served; any worker's thread
+  std::function<void(const std::string& name)> seen;  // served from the table; any worker's thread
 };
 
 struct ServerStatus {

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "acme/manager_state.hpp"
 #include "acme/names.hpp"
 #include "acme/on_demand.hpp"
 #include "acme/storage/file.hpp"
@@ -153,6 +154,13 @@ struct World {
       fallbacks[zone] = one;
     };
     hooks.withdraw = [this](const std::string& name) { served.erase(name); };
+    hooks.check = [this](const std::string& name, const tls::CertificatePtr& one,
+                         const std::function<void(std::string)>& report) {
+      ++checks;
+      asio::post(control, [this, report, problem = problem_of ? problem_of(name, one) : ""] {
+        report(problem);
+      });
+    };
     manager = std::make_unique<Manager>(
         control, fetcher, *storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
         std::move(hooks),
@@ -232,8 +240,39 @@ struct World {
   config::Snapshot snapshot;
   std::map<std::string, tls::CertificatePtr> served;
   std::map<std::string, tls::CertificatePtr> fallbacks;
+  /// What a visitor would find wrong with the certificate; empty: nothing.
+  std::function<std::string(const std::string& name, const tls::CertificatePtr&)> problem_of;
+  int checks = 0;
   std::unique_ptr<Manager> manager;
 };
+
+/// Stored as by an earlier life of the program, issued `age` ago.
+void stock(World& world, const std::vector<std::string>& names, std::chrono::hours age = 24h,
+           bool index = true) {
+  Vault vault(world.memory);
+  REQUIRE(test::await(world.control, vault.read_index()));
+  for (const auto& name : names) {
+    tls::CertificateDraft draft;
+    draft.common_name = name;
+    draft.names = {name};
+    draft.not_before = world.clock.wall() - age;
+    draft.not_after = draft.not_before + 90 * 24h;
+    auto made = tls::build_with_key(draft, world.ca.root.get());
+    REQUIRE(made);
+    CertificateNote note;
+    note.name = name;
+    note.authority = "test-ca";
+    REQUIRE(test::await(world.control, vault.save(certificate_id(name), *made, note)));
+    if (index) vault.ledger().look_at(name, draft.not_before + 60 * 24h);
+  }
+  if (index) REQUIRE(test::await(world.control, vault.save_index()));
+}
+
+std::vector<std::string> numbered(size_t count, const std::string& zone) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < count; ++i) names.push_back(fmt::format("n{}.{}", i, zone));
+  return names;
+}
 
 void allow(World& world, const std::string& glob) {
   world.snapshot.on_demand.configured = true;
@@ -879,13 +918,18 @@ TEST_CASE("At most 32 orders run at once, and visited names go first") {
     world.site(fmt::format("n{}.example", number), Mode::automatic);
   world.ca.hang = true;
   REQUIRE(world.configure());
-  CHECK(world.ca.orders.size() == 32);
+  CHECK(world.ca.orders.size() == 28);  // the rest is for those that somebody comes for
   world.ask_for("n59.example");
+  world.settle();
+  REQUIRE(world.ca.orders.size() == 29);
+  CHECK(world.ca.orders[28] == "n59.example");
+  for (int number = 40; number < 50; ++number) world.ask_for(fmt::format("n{}.example", number));
+  world.settle();
+  CHECK(world.ca.orders.size() == 32);
   world.ca.release();
   world.settle();
   CHECK(world.ca.orders.size() == 60);
   CHECK(world.ca.running_max == 32);
-  CHECK(world.ca.orders[32] == "n59.example");
 }
 
 TEST_CASE("Too many waiting handshakes are answered, not queued") {
@@ -940,6 +984,183 @@ TEST_CASE("After a restart a visited name is renewed without a visit") {
   CHECK(world.served.empty());
   for (int day = 0; day < 20; ++day) world.pass(24h);
   CHECK(world.ca.orders.size() == 2);
+}
+
+TEST_CASE("Of many stored names a part is loaded at the start, the others at their handshake") {
+  World world;
+  const auto names = numbered(loaded_at_start_max + 100, "example");
+  for (const auto& name : names) world.site(name, Mode::automatic);
+  stock(world, names);
+  REQUIRE(world.configure());
+  CHECK(world.served.size() == loaded_at_start_max);
+  CHECK(world.status(names.back()).state == "stored");
+  CHECK(world.manager->states().at("stored") == 100);
+  CHECK(world.manager->states().at("active") == loaded_at_start_max);
+  CHECK(world.at_once(names.back()) == Given::ready);
+  CHECK(world.status(names.back()).state == "active");
+  CHECK(world.ca.orders.empty());
+}
+
+TEST_CASE("Renewals of names that are not loaded come from the index, paced, behind visitors") {
+  World world;
+  const auto names = numbered(loaded_at_start_max + 300, "example");
+  for (const auto& name : names) world.site(name, Mode::automatic);
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  stock(world, names);
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  world.pass(65 * 24h);
+  CHECK(world.ca.orders.size() == 28);
+  CHECK(world.served.size() <= loaded_at_start_max + renewals_max);
+  // Whoever comes first is not behind them.
+  world.ask_for("new.shops.example");
+  world.settle();
+  CHECK(world.ca.orders.back() == "new.shops.example");
+  world.ca.release();
+  world.settle();
+  for (int rounds = 0; rounds < 100 && world.ca.orders.size() < names.size() + 1; ++rounds)
+    world.pass(100ms);
+  CHECK(world.ca.orders.size() == names.size() + 1);
+  CHECK(std::set(world.ca.orders.begin(), world.ca.orders.end()).size() == names.size() + 1);
+  CHECK(world.ca.running_max <= 32);
+  for (const auto& name : names) CHECK(world.memory.folders["certs/" + name].size() == 2);
+}
+
+TEST_CASE("While no CA answers, what is due stays where it is, and goes on when one does") {
+  World world;
+  const auto names = numbered(loaded_at_start_max + 300, "example");
+  for (const auto& name : names) world.site(name, Mode::automatic);
+  stock(world, names);
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::transport);
+  world.ca.probe_well = false;
+  world.pass(65 * 24h);
+  world.pass(2min);
+  CHECK(world.served.size() <= loaded_at_start_max + renewals_max);
+  const size_t tried = world.ca.orders.size();
+  CHECK(tried <= 32 * 4);
+  world.pass(5min);
+  CHECK(world.ca.orders.size() == tried);
+  world.ca.failure.reset();
+  world.ca.probe_well = true;
+  for (int round = 0; round < 3; ++round) world.pass(10min);
+  CHECK(world.count(base::Metric::certificates_renewed) == static_cast<int64_t>(names.size()));
+}
+
+TEST_CASE("An index that is torn, old or foreign changes nothing that is served or renewed") {
+  for (const bool torn : {true, false}) {
+    World world;
+    const auto names = numbered(loaded_at_start_max + 20, "example");
+    for (const auto& name : names) world.site(name, Mode::automatic);
+    stock(world, names, 24h);
+    for (auto& [path, text] : world.memory.files) {
+      if (!path.starts_with("index/")) continue;
+      if (torn) text.resize(text.size() / 2);
+      if (torn && text.size() % 2 == 0) world.memory.damaged.insert(path);
+    }
+    // Renewed, as it were, by a process that had no time to write the index.
+    if (!torn) stock(world, {names.back()}, 66 * 24h, false);
+    REQUIRE(world.configure());
+    CHECK(world.at_once(names.back()) == Given::ready);
+    world.pass(5s);
+    CHECK(world.ca.orders.size() == (torn ? 0 : 1));
+    for (int day = 0; day < 66; ++day) world.pass(24h);
+    CHECK(std::set(world.ca.orders.begin(), world.ca.orders.end()).size() == names.size());
+  }
+}
+
+TEST_CASE("Certificates in memory are bounded, and one that made room returns without an order") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  const auto names = numbered(loaded_max + 50, "shops.example");
+  stock(world, names);
+  REQUIRE(world.configure());
+  for (const auto& name : names) REQUIRE(world.at_once(name) == Given::ready);
+  CHECK(world.served.size() == loaded_max);
+  CHECK_FALSE(world.served.contains(names.front()));
+  CHECK(world.served.contains(names.back()));
+  CHECK(world.at_once(names.front()) == Given::ready);
+  world.settle();
+  CHECK(world.served.size() == loaded_max);
+  CHECK(world.ca.orders.empty());
+}
+
+TEST_CASE("A generation that is whole and another's gives way to the one before it") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  stock(world, {"a.example", "b.example"});
+  auto& generations = world.memory.folders["certs/a.example"];
+  const auto own = generations.back();
+  generations.push_back(world.memory.folders["certs/b.example"].back());
+  REQUIRE(world.configure());
+  REQUIRE(world.served.contains("a.example"));
+  CHECK(world.served["a.example"]->covers("a.example"));
+  CHECK(world.ca.orders.empty());
+  CHECK(generations == std::vector{own});
+  CHECK(world.memory.folders.contains("quarantine/certs_a.example_00000002"));
+}
+
+TEST_CASE("A new certificate that is not what visitors see gives way to the one before it") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  CHECK(world.checks == 1);
+  const auto old = world.served["a.example"];
+  const auto stored = world.memory.folders["certs/a.example"].back();
+  world.problem_of = [old](const std::string&, const tls::CertificatePtr& one) {
+    return one == old ? "" : "the listener shows another";
+  };
+  world.pass(world.status("a.example").renew_at - world.clock.wall() + 1s);
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.served["a.example"] == old);
+  CHECK(world.memory.folders["certs/a.example"] == std::vector{stored});
+  CHECK(world.memory.folders.contains("quarantine/certs_a.example_00000002"));
+  CHECK(world.ca.forgotten.size() >= 2);
+  CHECK(world.status("a.example").last_error.find("shows another") != std::string::npos);
+  // The bad one does not come back by itself: not by time, not by a restart.
+  world.pass(80min);
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.at_once("a.example") == Given::ready);
+  // The next order is another chance.
+  world.problem_of = nullptr;
+  world.pass(40min);
+  CHECK(world.ca.orders.size() == 3);
+  CHECK(world.served["a.example"] != old);
+  CHECK(world.status("a.example").last_error.empty());
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.served["a.example"]->fingerprint() != old->fingerprint());
+  CHECK(world.ca.orders.size() == 3);
+}
+
+TEST_CASE("Where not even the certificate before is seen, the new one stays") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  const auto old = world.served["a.example"];
+  world.problem_of = [](const std::string&, const tls::CertificatePtr&) {
+    return "the listener shows another";
+  };
+  world.pass(world.status("a.example").renew_at - world.clock.wall() + 1s);
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.served["a.example"] != old);
+  CHECK(world.memory.folders["certs/a.example"].size() == 2);
+  world.pass(24h);
+  CHECK(world.ca.orders.size() == 2);
+}
+
+TEST_CASE("A first certificate that is not seen stays, as there is none before it") {
+  World world;
+  world.problem_of = [](const std::string&, const tls::CertificatePtr&) {
+    return "it is not there";
+  };
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  CHECK(world.served.contains("a.example"));
+  world.pass(24h);
+  CHECK(world.ca.orders.size() == 1);
 }
 
 TEST_CASE("A clock that the CA's contradicts starts no storm of renewals") {
