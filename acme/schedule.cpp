@@ -46,7 +46,7 @@ milliseconds step(std::span<const milliseconds> steps, unsigned number) {
 
 WallClock::time_point renewal_due(const Lifetime& lifetime,
                                   std::optional<config::Duration> renew_before, std::string_view id,
-                                  std::optional<WallClock::time_point> suggested) {
+                                  std::optional<Suggestion> suggested) {
   const auto life = std::max(lifetime.length(), WallClock::duration::zero());
   const double share = life < short_life ? 1.0 / 2.0 : 2.0 / 3.0;
   const auto part = [&](double of) {

@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "acme/certificate_details.hpp"
 #include "acme/manager.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/manual_clock.hpp"
