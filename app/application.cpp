@@ -297,7 +297,9 @@ std::vector<acme::CertificateStatus> Application::State::own_certificates() cons
 std::vector<acme::CertificateStatus> Application::State::certificate_status() const {
   auto all = certificates.status();
   if (!manager) return all;
-  for (auto& status : manager->status()) all.push_back(std::move(status));
+  // A name's own certificate is what is served; that in storage waits until it is taken away.
+  for (auto& status : manager->status())
+    if (!certificates.details(status.name)) all.push_back(std::move(status));
   return all;
 }
 
