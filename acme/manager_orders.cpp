@@ -314,6 +314,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   Order order;
   order.wanted.id = entry.order_id();
   order.wanted.names = {entry.name};
+  order.wanted.another = entry.certificate != nullptr && !entry.journalled;
   order.wanted.first_challenge = entry.past.challenge;
   if (!rehearsal) order.wanted.verdicts_max = validations_left(entry.past.setback, clock.wall());
   if (!rehearsal) order.wanted.replaces = replaced_by(entry, *desk);

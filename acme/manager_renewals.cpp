@@ -306,8 +306,8 @@ void Manager::State::written(const std::string& name, const tls::CertificatePtr&
       entry->save_failures = 0;
       forget_revoked(*entry);
     }
-    // A newer order of this name would have a journal of its own by now.
-    if (entry != nullptr && entry->ordering) return;
+    // A newer order of this name has a journal of its own by now.
+    if (entry != nullptr && (entry->ordering || !current)) return;
     std::vector<DeskPtr> places{desk};
     if (entry != nullptr)
       for (auto& other : std::exchange(entry->left_at, {}))
