@@ -188,7 +188,7 @@ asio::awaitable<Result<void>> Manager::State::renew_by_person(std::shared_ptr<St
   if (!taken) co_return taken.error();
   Entry& entry = **taken;
   if (entry.ordering) {
-    entry.ordering->orders->raise(entry.id, Urgency::expiring);
+    entry.ordering->orders->raise(entry.order_id(), Urgency::expiring);
     co_return Result<void>();
   }
   const Wall now = self->clock.wall();
@@ -208,6 +208,7 @@ Result<void> Manager::State::order_by_person(Entry& entry) {
   awaiting_ca.erase(name);
   leave_budget(name);
   entry.awaits_ca = false;
+  entry.asking = false;  // whatever is answered: a person has
   entry.turn = 0;
   entry.renewed_at = {};
   entry.permitted = entry.counted = true;

@@ -10,6 +10,7 @@
 #include "tests/support/manual_clock.hpp"
 #include "tests/support/memory_storage.hpp"
 #include "tests/support/result.hpp"
+#include "tests/support/scripted_server.hpp"
 #include "tls/certificate_builder.hpp"
 #include "tls/internal_authority.hpp"
 
@@ -278,6 +279,43 @@ TEST_CASE("A person does not wait for the next attempt after a failure") {
   CHECK(world.renew("a.example"));
   CHECK(world.ca.orders.size() == before + 1);
   CHECK(world.show("a.example")->status.state == "active");
+}
+
+TEST_CASE("A person's order stands, whatever 'ask' answers meanwhile") {
+  World world;
+  size_t asked = 0;
+  const test::ScriptedServer server(world.control, [&](const test::ScriptedRequest&) {
+    ++asked;
+    test::ScriptedReply reply;
+    reply.status = 404;
+    return reply;
+  });
+  world.site("*.shops.example", Mode::on_demand);
+  world.snapshot.on_demand.allow.clear();
+  world.snapshot.on_demand.ask = server.url("/ask");
+  world.configure();
+  const size_t before = asked;
+  const auto ask_for = [&](const std::string& name) {
+    auto outcome = std::make_shared<std::optional<tls::Acquired::Outcome>>();
+    world.manager->acquire(name, "127.0.0.1",
+                           [outcome](tls::Acquired given) { *outcome = given.outcome; });
+    return outcome;
+  };
+  const auto run_until = [&](const std::function<bool()>& done) {
+    for (int turn = 0; turn < 1000 && !done(); ++turn) {
+      world.control.restart();
+      world.control.run_one_for(10s);
+    }
+    REQUIRE(done());
+  };
+  const auto first = ask_for("a.shops.example");
+  REQUIRE(world.renew("a.shops.example"));
+  CHECK(*first == tls::Acquired::Outcome::ready);
+  run_until([&] { return asked == before + 1; });
+  const auto second = ask_for("b.shops.example");
+  run_until([&] { return second->has_value(); });
+  CHECK(*second == tls::Acquired::Outcome::denied);
+  CHECK(world.show("a.shops.example")->status.state == "active");
 }
 
 TEST_CASE("The last order of a name is kept for a person, who has no more than that") {
