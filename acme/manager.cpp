@@ -58,6 +58,7 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
     if (!read) co_return read;
     self->storage_read = true;
   }
+  const auto desks_before = self->desks;
   self->set_desks(next);
   for (const auto& desk : self->desks) co_await load_budget(self, desk);
   if (self->stopped) co_return Result<void>();
@@ -68,6 +69,7 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
   self->review_entries();
   if (first) self->resume_journalled();
   self->start_standing(first);
+  if (!first && self->desks != desks_before) self->ask_others();
   if (next->acme.renew_before) self->vault.ledger().look_before_end(*next->acme.renew_before);
   self->arm_looks();
   if (first) {
@@ -128,8 +130,10 @@ void Manager::State::review_setback(Entry& entry) {
   const bool waits = entry.retry != 0 || entry.awaits_ca;
   const auto kind = choose(list, setback, clock.wall()).kind;
   const bool free = needs_person(setback) && kind == Choice::Kind::order;
-  if (!waits || (!mended && !free)) return;
-  begin_anew(setback);
+  // The limit of one CA says nothing about another's.
+  const bool elsewhere = setback.kind == FailureClass::rate_limit && kind == Choice::Kind::order;
+  if (!waits || (!mended && !free && !elsewhere)) return;
+  if (mended || free) begin_anew(setback);
   remember(entry);
   attempt_at(entry, clock.wall());
 }

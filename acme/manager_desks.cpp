@@ -103,6 +103,13 @@ void Manager::State::set_desks(const config::SnapshotPtr& next) {
   }
 }
 
+/// The CAs are others now: one that was down, or had no order left, need not be waited for.
+void Manager::State::ask_others() {
+  for (auto& [name, until] : awaiting_budget) until = std::min(until, clock.wall());
+  serve_budget();
+  ca_available();
+}
+
 DeskPtr Manager::State::desk_of(const std::string& authority) const {
   for (const auto& desk : desks)
     if (desk->settings.name == authority) return desk;

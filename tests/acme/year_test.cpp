@@ -626,6 +626,42 @@ TEST_CASE("A CA that is removed: its certificate is served on, and the next one 
   CHECK(year.ca("one").asked.size() == 1);
 }
 
+TEST_CASE("A reload with another CA ends the wait for one that is down, spent or said 429") {
+  const bool in_its_place = GENERATE(false, true);
+  Year year;
+  year.use("one", false, "https://acme-v02.api.letsencrypt.org/directory");
+  Scripted& one = year.ca("one");
+  SECTION("down") {
+    one.up = false;
+    year.start();
+    year.pass(1min, 1s);
+  }
+  SECTION("429 with Retry-After") {
+    one.failure = year.failing(FailureClass::rate_limit, year.clock.wall() + day);
+    year.start();
+    // The same again changes nothing.
+    year.configure();
+    CHECK(one.asked.size() == 1);
+  }
+  SECTION("its budget is spent") {
+    AuthorityBudget spent(true);
+    for (int number = 0; number < 300; ++number)
+      spent.ordered({"other" + std::to_string(number) + ".net"}, year.clock.wall());
+    year.storage.files["issuers/one/rate.json"] = spent.buckets.to_json();
+    year.start();
+    CHECK(one.asked.empty());
+  }
+  REQUIRE_FALSE(year.serves());
+  const size_t before = one.asked.size();
+  if (in_its_place) year.snapshot.acme.authorities.clear();
+  year.use("two");
+  year.configure();
+  year.pass(1s, 1s);
+  CHECK(year.serves());
+  CHECK(year.ca("two").asked.size() == 1);
+  CHECK(one.asked.size() == before);
+}
+
 TEST_CASE("An order left by a former process goes on at its own CA, not at the first") {
   Year year;
   year.use("one");
