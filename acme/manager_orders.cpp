@@ -334,7 +334,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   if (still == nullptr) return;
   still->ordering.reset();
   still->rehearsing = false;
-  if (std::exchange(still->budgeted, false)) desk->budget.not_issued({name});
+  if (std::exchange(still->budgeted, false)) desk->budget.not_ordered({name});
   attempt_at(*still, clock.wall() + full_queue_retry);
   give_fallback(*still);
 }
@@ -348,7 +348,11 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool 
   entry->rehearsing = false;
   if (!rehearsal) count_placed(*entry, *desk, outcome ? outcome->orders : outcome.error().orders);
   if (outcome || !outcome.error().sentence.empty()) renewal_over(name);
-  if (!outcome && entry->budgeted) desk->budget.not_issued({name});
+  if (!outcome && entry->budgeted) {
+    const Failure& failure = outcome.error();
+    const bool asked = failure.orders > 0 || (!failure.local && !failure.sentence.empty());
+    asked ? desk->budget.not_issued({name}) : desk->budget.not_ordered({name});
+  }
   entry->budgeted = false;
   if (entry->claim == Claim::none) {  // its site was removed meanwhile: kept for its return
     if (outcome && !rehearsal) {

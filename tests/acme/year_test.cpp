@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <map>
 
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <catch2/catch.hpp>
 
 #include "acme/certificate_details.hpp"
@@ -44,8 +46,15 @@ struct Scripted {
   std::string challenge = "http-01";
   unsigned verdicts = 0;  // on the way to a certificate
   unsigned orders = 0;
+  bool hangs = false;  // until release()
+  std::vector<std::shared_ptr<asio::steady_timer>> hanging;
   std::vector<Asked> asked;
   std::vector<Wall> looks;  // at renewal information
+
+  void release() {
+    hangs = false;
+    for (auto& one : std::exchange(hanging, {})) one->cancel();
+  }
 };
 
 struct Year {
@@ -85,6 +94,13 @@ struct Year {
   static asio::awaitable<Outcome<Issued>> obtain(Year* year, Scripted* ca, Wanted wanted) {
     ca->asked.push_back({year->clock.wall(), wanted.names.front(), wanted.replaces,
                          wanted.first_challenge, wanted.verdicts_max});
+    if (ca->hangs) {
+      const auto event = std::make_shared<asio::steady_timer>(
+          year->control, asio::steady_timer::time_point::max());
+      ca->hanging.push_back(event);
+      boost::system::error_code error;
+      co_await event->async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
     if (ca->failure) co_return *ca->failure;
     if (!ca->up) {
       Failure failure;
@@ -586,6 +602,47 @@ TEST_CASE("A spent budget: the order says until when it waits, and an expiring o
   CHECK((first || asked[before].name == shop));
   year.pass(5min, 1s);
   CHECK(asked.size() == 306);
+}
+
+TEST_CASE("Orders that a CA was not heard for cost nothing, and go there when it answers again") {
+  Year year;
+  year.use("one", false, "https://acme-v02.api.letsencrypt.org/directory");
+  year.use("two");
+  year.ca("one").up = false;
+  // The other one would take none before tomorrow.
+  year.ca("two").failure = year.failing(FailureClass::rate_limit, year.clock.wall() + day);
+  for (int number = 0; number < 200; ++number)
+    year.site("new" + std::to_string(number) + ".n" + std::to_string(number) + ".com");
+  year.start();
+  year.pass(1min, 1s);
+  CHECK(year.served.empty());
+  year.ca("one").up = true;
+  year.pass(2min, 1s);
+  CHECK(year.served.size() == 201);
+  const auto budget = year.manager->budget();
+  REQUIRE_FALSE(budget.empty());
+  REQUIRE_FALSE(budget[0].buckets.empty());
+  // Those that were served, and the ones that were tried in vain.
+  CHECK(budget[0].buckets[0].left >= 300 - 201 - 32);
+}
+
+TEST_CASE("What is stopped orders nothing more, not even at another CA") {
+  Year year;
+  year.use("one");
+  year.use("two");
+  year.ca("one").hangs = true;
+  for (int number = 0; number < 100; ++number)
+    year.site("new" + std::to_string(number) + ".example.com");
+  year.start();
+  CHECK_FALSE(year.ca("one").asked.empty());
+  const size_t begun = year.ca("one").asked.size();
+  year.manager->stop();
+  year.settle();
+  year.ca("one").failure = year.failing(FailureClass::policy);
+  year.ca("one").release();
+  year.settle();
+  CHECK(year.ca("one").asked.size() == begun);
+  CHECK(year.ca("two").asked.empty());
 }
 
 TEST_CASE("A clock that the CA contradicts renews nothing and mourns nothing") {
