@@ -342,6 +342,23 @@ TEST_CASE("After max_reminders the fallback is served, and a later success recov
   CHECK(year.told(Kind::recovered) == 1);
 }
 
+TEST_CASE("After months without power every name is renewed, those last in line too") {
+  Year year;
+  year.use("one");
+  year.ca("one").lifetime = 6 * day;
+  for (int number = 0; number < 300; ++number)
+    year.site("old" + std::to_string(number) + ".example.com");
+  year.start();
+  REQUIRE(year.served.size() == 301);
+  year.stop();
+  year.clock.advance(60 * day);
+  year.start();
+  year.pass(5min, 1s);
+  CHECK(year.served.size() == 301);
+  for (const auto& [name, certificate] : year.served)
+    CHECK(certificate->not_after() > year.clock.wall());
+}
+
 TEST_CASE("A 429 with Retry-After: not a request before it, whatever restarts happen") {
   SECTION("alone") {
     Year year;
