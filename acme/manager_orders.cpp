@@ -405,7 +405,9 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, Issued issued) 
   agenda.cancel(entry.retry);
   // A clock far ahead makes even a new certificate look old.
   entry.renewed_at = clock.wall();
-  const Swap swap{entry.name, issued.certificate, entry.certificate, desk};
+  // A revoked one is nothing to return to.
+  const auto before = is_revoked(entry) ? nullptr : entry.certificate;
+  const Swap swap{entry.name, issued.certificate, before, entry.authority, desk};
   adopt(entry, std::move(issued.certificate), desk->settings.name);
   remember(entry);
   const std::string said = fmt::format(

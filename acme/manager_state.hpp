@@ -257,10 +257,11 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool ca_wanted() const;
 
   // manager_checks.cpp
-  /// A certificate that took the place of `before`, null if there was none.
+  /// A certificate that took the place of `before`, null if there was none to return to.
   struct Swap {
     std::string name;
     tls::CertificatePtr fresh, before;
+    std::string before_from;  // the CA that issued it
     DeskPtr desk;
   };
   void check_served(const Swap& swap);

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "acme/certificate_details.hpp"
 #include "acme/manager_state.hpp"
 #include "acme/names.hpp"
 #include "acme/on_demand.hpp"
@@ -1133,6 +1134,40 @@ TEST_CASE("A new certificate that is not what visitors see gives way to the one 
   REQUIRE(world.configure());
   CHECK(world.served["a.example"]->fingerprint() != old->fingerprint());
   CHECK(world.ca.orders.size() == 3);
+}
+
+TEST_CASE("An internal certificate that is not seen gives way for good, too") {
+  World world;
+  world.site("inside.example", Mode::internal);
+  REQUIRE(world.configure());
+  const auto old = world.served["inside.example"];
+  world.problem_of = [old](const std::string&, const tls::CertificatePtr& one) {
+    return one == old ? "" : "the listener shows another";
+  };
+  REQUIRE(test::await(world.control, world.manager->renew("inside.example", true)));
+  world.settle();
+  CHECK(world.checks == 3);
+  CHECK(world.served["inside.example"] == old);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.served["inside.example"]->serial() == old->serial());
+  CHECK(world.ca.orders.empty());
+}
+
+TEST_CASE("The certificate that is back is still that of the CA which issued it") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  const auto old = world.served["a.example"];
+  world.snapshot.acme.authorities[0].name = "other-ca";
+  REQUIRE(world.configure());
+  world.problem_of = [old](const std::string&, const tls::CertificatePtr& one) {
+    return one == old ? "" : "the listener shows another";
+  };
+  REQUIRE(test::await(world.control, world.manager->renew("a.example", true)));
+  world.settle();
+  REQUIRE(world.served["a.example"] == old);
+  CHECK(test::await(world.control, world.manager->show("a.example"))->authority == "test-ca");
 }
 
 TEST_CASE("Where not even the certificate before is seen, the new one stays") {
