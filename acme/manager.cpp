@@ -152,6 +152,8 @@ void Manager::State::review_claim(Entry& entry, Claim claim) {
     entry.certificate.reset();
     entry.claim = claim;
     if (claim == Claim::on_demand) ++awaited_on_demand;
+    // What is stored is served at once: the order may take its time, or fail.
+    if (claim != Claim::none) begin_load(entry);
     return;
   }
   entry.asking = false;

@@ -238,6 +238,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void submit(Entry& entry, const DeskPtr& desk, bool rehearsal);
   void ordered(const std::string& name, const DeskPtr& desk, bool rehearsal,
                Outcome<Issued> outcome);
+  void unclaimed(Entry& entry, const DeskPtr& desk, tls::CertificatePtr issued);
   void count_placed(Entry& entry, Desk& desk, unsigned orders);
   void obtained(Entry& entry, const DeskPtr& desk, Issued issued);
 

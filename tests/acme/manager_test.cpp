@@ -853,6 +853,57 @@ TEST_CASE("A removed site's certificate is archived, and back without an order")
   CHECK(world.ca.orders == std::vector<std::string>{"a.example", "b.example"});
 }
 
+TEST_CASE("A site that returns while its renewal runs is served at once with what is stored") {
+  World world;
+  const auto sites = world.snapshot.sites;
+  world.site("a.example", Mode::automatic);
+  stock(world, {"a.example"}, 70 * 24h);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  const auto with_it = std::exchange(world.snapshot.sites, sites);
+  REQUIRE(world.ca.orders.size() == 1);
+  const auto old = world.served["a.example"]->fingerprint();
+  REQUIRE(world.configure());
+  CHECK_FALSE(world.served.contains("a.example"));
+  world.snapshot.sites = with_it;
+  REQUIRE(world.configure());
+  REQUIRE(world.served.contains("a.example"));
+  CHECK(world.served["a.example"]->fingerprint() == old);
+  CHECK(world.at_once("a.example") == Given::ready);
+  SECTION("and with the new one when it is there") {
+    world.ca.release();
+    world.settle();
+    CHECK(world.served["a.example"]->fingerprint() != old);
+  }
+  SECTION("and still when the renewal fails") {
+    world.ca.fail(FailureClass::validation);
+    world.ca.release();
+    world.settle();
+    CHECK(world.served["a.example"]->fingerprint() == old);
+  }
+  CHECK(world.ca.orders.size() == 1);
+}
+
+TEST_CASE("A site that becomes internal while its order runs gets no other certificate") {
+  World world;
+  auto& site = world.site("a.example", Mode::automatic);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  REQUIRE(world.ca.orders.size() == 1);
+  site.certificates = Mode::internal;
+  REQUIRE(world.configure());
+  SECTION("that comes after all") {}
+  SECTION("nor is another CA asked") {
+    world.ca.fail(FailureClass::rate_limit);
+  }
+  world.ca.release();
+  world.settle();
+  REQUIRE(world.served.contains("a.example"));
+  CHECK(world.served["a.example"]->issuer() != "Scripted CA");
+  CHECK(world.memory.folders.contains("internal/leaves/a.example"));
+  CHECK(world.ca.orders.size() == 1);
+}
+
 TEST_CASE("An archived certificate is removed 30 days after its end, not before") {
   World world;
   world.site("a.example", Mode::automatic);
