@@ -233,6 +233,7 @@ void Manager::State::keep_house() {
         !entry->asking && entry->waiters.empty() && now - entry->wished > awaited_on_demand_kept)
       stale.push_back(name);
   for (const auto& name : stale) erase(name);
+  dismiss_retired();
   on_demand_budget.buckets.tidy(clock.wall());
   for (const auto& desk : desks) desk->budget.buckets.tidy(clock.wall());
   if (visits.changed()) note_change();

@@ -301,9 +301,8 @@ Result<DeskPtr> Manager::State::issuer_of(const Entry& entry) const {
                  fmt::format("{}: it is of gatehouse's own authority, which publishes no "
                              "revocations: replace it with 'renew --force'",
                              entry.name));
-  for (const auto* list : {&desks, &retired})
-    for (const auto& desk : *list)
-      if (desk->settings.name == entry.authority && desk->orders->authority().revoke) return desk;
+  const DeskPtr desk = desk_of(entry.authority);
+  if (desk && desk->orders->authority().revoke) return desk;
   return Error(ErrorKind::unavailable,
                fmt::format("{}: its CA, {}, is no longer configured: add it to acme.ca to revoke "
                            "what it issued",

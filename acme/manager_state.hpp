@@ -175,6 +175,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   DeskPtr desk_for(const config::CertificateAuthority& settings, const config::SnapshotPtr& next);
   DeskPtr make_desk(Authority authority, const config::CertificateAuthority& settings,
                     const config::Acme& acme);
+  void dismiss_retired();
   void ask_others();
   DeskPtr desk_of(const std::string& authority) const;
   std::vector<Candidate> candidates(const Entry& entry) const;

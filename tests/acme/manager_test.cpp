@@ -166,7 +166,11 @@ struct World {
         control, fetcher, *storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
         std::move(hooks),
         [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
-          return ca.authority(settings);
+          const auto desk = std::make_shared<int>();
+          desks.push_back(desk);
+          Authority made = ca.authority(settings);
+          made.accounts_made = [desk] { return uint64_t{0}; };
+          return made;
         });
   }
   config::Site& site(const std::string& host, Mode mode) {
@@ -244,6 +248,7 @@ struct World {
   /// What a visitor would find wrong with the certificate; empty: nothing.
   std::function<std::string(const std::string& name, const tls::CertificatePtr&)> problem_of;
   int checks = 0;
+  std::vector<std::weak_ptr<int>> desks;  // what is left of each authority that was made
   std::unique_ptr<Manager> manager;
 };
 
@@ -951,6 +956,47 @@ TEST_CASE("A reload drops neither a waiting handshake nor a running order") {
   REQUIRE(waiting->times == 1);
   CHECK(waiting->given->outcome == Given::ready);
   CHECK(world.served.contains("new.example"));
+}
+
+TEST_CASE("What a reload leaves of the CAs before it ends with their last order") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  CHECK(world.desks.size() == 1);
+  for (int number = 0; number < 20; ++number) {
+    world.snapshot.acme.email = fmt::format("n{}@example.com", number);
+    REQUIRE(world.configure());
+  }
+  const auto alive = [&] {
+    return std::count_if(world.desks.begin(), world.desks.end(),
+                         [](const auto& desk) { return !desk.expired(); });
+  };
+  CHECK(world.desks.size() == 21);
+  CHECK(alive() == 2);  // one has an order that runs
+  world.ca.fail(FailureClass::internal);
+  world.ca.release();
+  world.settle();
+  world.pass(11min);
+  CHECK(alive() == 1);
+  world.ca.failure.reset();
+  world.pass(17min);
+  CHECK(world.served.contains("a.example"));
+}
+
+TEST_CASE("A CA that is no longer configured is not looked at") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::transport);
+  world.ca.probe_well = false;
+  REQUIRE(world.configure());
+  world.pass(2min);
+  const int before = world.ca.probes;
+  CHECK(before > 0);
+  world.snapshot.acme.authorities.clear();
+  REQUIRE(world.configure());
+  world.pass(10min);
+  CHECK(world.ca.probes == before);
 }
 
 TEST_CASE("An order that a former process left is continued without asking or counting") {
