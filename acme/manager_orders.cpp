@@ -95,6 +95,7 @@ asio::awaitable<void> Manager::State::load(std::shared_ptr<State> self, std::str
   Entry* before = self->find(name);
   if (before == nullptr || !before->loading || before->reading) {
     --self->loads_running;
+    if (!self->stopped) self->start_loads();
     co_return;
   }
   before->reading = true;

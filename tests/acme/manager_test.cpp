@@ -1099,6 +1099,22 @@ TEST_CASE("Of many stored names a part is loaded at the start, the others at the
   CHECK(world.ca.orders.empty());
 }
 
+TEST_CASE("A name that hundreds come for at once holds up no other's load") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  stock(world, {"a.shops.example"});
+  REQUIRE(world.configure());
+  std::vector<std::shared_ptr<World::Answer>> answers;
+  for (int visitor = 0; visitor < 250; ++visitor)
+    answers.push_back(world.ask_for("a.shops.example", fmt::format("192.0.2.{}", visitor)));
+  world.site("inside.example", Mode::internal);
+  REQUIRE(world.configure());
+  for (const auto& answer : answers) CHECK(answer->times == 1);
+  CHECK(world.served.contains("a.shops.example"));
+  CHECK(world.served.contains("inside.example"));
+}
+
 TEST_CASE("Renewals of names that are not loaded come from the index, paced, behind visitors") {
   World world;
   const auto names = numbered(loaded_at_start_max + 300, "example");
