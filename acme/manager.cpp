@@ -20,6 +20,9 @@ namespace {
 
 constexpr std::chrono::minutes housekeeping_interval{10};
 constexpr std::chrono::hours purge_interval{24};
+/// At the stop, for a write that is under way.
+constexpr std::chrono::seconds save_patience{5};
+
 }  // namespace
 
 Manager::State::State(asio::io_context& c, base::Fetcher& f, Storage& s, Solvers h,
@@ -248,6 +251,9 @@ asio::awaitable<void> Manager::State::purge(std::shared_ptr<State> self) {
 }
 
 asio::awaitable<void> Manager::State::save_all(std::shared_ptr<State> self) {
+  // What is being written was true a moment ago.
+  const bool ended = co_await self->saving.close(save_patience);
+  if (ended) self->saving.open();
   co_await save_small_state(self);
   co_await save_index(self);
 }

@@ -27,6 +27,7 @@
 #include "acme/orders.hpp"
 #include "acme/schedule.hpp"
 #include "acme/setbacks.hpp"
+#include "acme/turnstile.hpp"
 #include "acme/vault.hpp"
 #include "acme/visits.hpp"
 
@@ -390,6 +391,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool index_failed = false;
   bool storage_read = false;
   std::string ask_tested_url;
+  Turnstile saving;
   bool small_state_saving = false;
   bool small_state_failed = false;
   base::Monotonic::time_point small_state_rest{};  // not before: much was written

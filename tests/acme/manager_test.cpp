@@ -1428,6 +1428,73 @@ TEST_CASE("When stop has stored them, the visits are in the storage") {
   CHECK_THAT(world.memory.files["on_demand/visits.json"], Catch::Contains("a.example"));
 }
 
+namespace {
+
+/// A storage whose writes of single files may take as long as the test wants.
+struct SlowStorage final : Storage {
+  SlowStorage(Storage& s, asio::io_context& c)
+      : storage(s), released(c, asio::steady_timer::time_point::max()) {}
+
+  template <class T>
+  using Awaitable = asio::awaitable<T>;
+  Awaitable<base::Result<std::string>> load(std::string path) override {
+    return storage.load(std::move(path));
+  }
+  Awaitable<base::Result<void>> store(std::string path, std::string bytes) override {
+    boost::system::error_code error;
+    if (slow) co_await released.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    auto stored = co_await storage.store(std::move(path), std::move(bytes));
+    co_return stored;
+  }
+  Awaitable<base::Result<void>> store_set(std::string folder, FileSet files) override {
+    return storage.store_set(std::move(folder), std::move(files));
+  }
+  Awaitable<base::Result<FileSet>> load_set(std::string folder) override {
+    return storage.load_set(std::move(folder));
+  }
+  Awaitable<base::Result<void>> move(std::string from, std::string to) override {
+    return storage.move(std::move(from), std::move(to));
+  }
+  Awaitable<base::Result<std::vector<std::string>>> list(std::string folder) override {
+    return storage.list(std::move(folder));
+  }
+  Awaitable<std::vector<std::string>> current(std::vector<std::string> folders) override {
+    return storage.current(std::move(folders));
+  }
+
+  Storage& storage;
+  asio::steady_timer released;
+  bool slow = false;
+};
+
+}  // namespace
+
+TEST_CASE("What changed while an earlier state was being written is stored by the stop, too") {
+  World world;
+  SlowStorage slow(world.memory, world.control);
+  world.storage = &slow;
+  world.start();
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  slow.slow = true;
+  world.ask_for("a.example");
+  world.pass(10s);
+  world.ask_for("b.example");
+  world.settle();
+  bool stored = false;
+  world.manager->stop([&] { stored = true; });
+  world.settle();
+  CHECK_FALSE(stored);
+  slow.slow = false;
+  slow.released.cancel();
+  world.settle();
+  CHECK(stored);
+  CHECK_THAT(world.memory.files["on_demand/visits.json"], Catch::Contains("b.example"));
+  world.manager.reset();
+  world.settle();
+}
+
 TEST_CASE("A manager that ends with orders and handshakes under way leaves nothing behind") {
   World world;
   world.site("*", Mode::on_demand);
