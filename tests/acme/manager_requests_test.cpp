@@ -1,4 +1,5 @@
 // What a person may ask the manager for, over a CA that the test scripts.
+#include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -115,6 +116,11 @@ struct World {
     ManagerHooks hooks;
     hooks.serve = [this](const std::string& name, tls::CertificatePtr one) { served[name] = one; };
     hooks.withdraw = [this](const std::string& name) { served.erase(name); };
+    hooks.check = [this](const std::string&, const tls::CertificatePtr& one,
+                         const std::function<void(std::string)>& report) {
+      asio::post(control,
+                 [report, problem = problem_of ? problem_of(one) : ""] { report(problem); });
+    };
     manager = std::make_unique<Manager>(
         control, fetcher, memory, Solvers{http01, tls_alpn01}, clock, metrics.control(),
         std::move(hooks),
@@ -173,6 +179,8 @@ struct World {
   Ca ca;
   config::Snapshot snapshot;
   std::map<std::string, tls::CertificatePtr> served;
+  /// What a visitor would find wrong with the certificate; empty: nothing.
+  std::function<std::string(const tls::CertificatePtr&)> problem_of;
   std::unique_ptr<Manager> manager;
 };
 
@@ -401,6 +409,19 @@ TEST_CASE("What is revoked is replaced at once and served until then") {
   CHECK(world.serial("a.example") != first);
   CHECK(world.show("a.example")->status.state == "active");
   CHECK(world.memory.files.count("revoked/a.example") == 0);
+}
+
+TEST_CASE("What is revoked is not returned to, even where the new one is not seen") {
+  World world;
+  world.site("a.example");
+  world.configure();
+  const std::string first = world.serial("a.example");
+  world.problem_of = [first](const tls::CertificatePtr& one) {
+    return one->serial() == first ? "" : "another is shown";
+  };
+  REQUIRE(world.revoke("a.example"));
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.serial("a.example") != first);
 }
 
 TEST_CASE("A revoked certificate is not taken for a good one after a restart") {
