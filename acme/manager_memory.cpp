@@ -13,7 +13,8 @@ using base::ErrorKind;
 
 namespace {
 
-/// Soon: what a CA has refused is not forgotten by a crash. But it takes a tenth of the disk's time.
+/// Soon: what a CA has refused is not forgotten by a crash. But it takes a tenth of the disk's
+/// time.
 constexpr std::chrono::milliseconds small_state_delay{50};
 constexpr int rests_per_write = 9;
 constexpr std::chrono::minutes small_state_retry{1};
@@ -81,6 +82,8 @@ asio::awaitable<void> Manager::State::save_small_state(std::shared_ptr<State> se
     co_return;
   }
   self->small_state_saving = true;
+  co_await self->saving.enter();
+  const Inside inside(self->saving);
   const auto begun = self->clock.monotonic();
   std::vector<std::pair<std::string, std::string>> files;
   files.emplace_back(on_demand_rate_path, self->on_demand_budget.buckets.to_json());
