@@ -267,6 +267,18 @@ TEST_CASE("eight CNAMEs are followed and nine are not, and a loop ends") {
   if (!found) CHECK(found.error().kind == ErrorKind::protocol);
 }
 
+TEST_CASE("a CNAME that leads to the root is a failure of the name, at any place on the way") {
+  const bool at_once = GENERATE(true, false);
+  Scene scene({[at_once](const Asked&) {
+    if (at_once) return with({test::dns::cname("a.example", "")});
+    return with({test::dns::cname("a.example", "b.example"), test::dns::cname("b.example", "")});
+  }});
+  const auto found = scene.look_up("a.example");
+  REQUIRE(!found);
+  CHECK(found.error().kind == ErrorKind::protocol);
+  CHECK(found.error().context.find("leads to no name") != std::string::npos);
+}
+
 TEST_CASE("records of another name in the answer are not taken") {
   Scene scene({[](const Asked&) {
     return with({test::dns::caa("evil.example", "issue", ";"),
