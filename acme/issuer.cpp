@@ -109,7 +109,6 @@ struct Issuer::State {
   Client client;
   AccountKeeper accounts;
   Journal journal;
-  KeyMaker key_maker;
   std::set<std::string> running;       // ids
   std::set<std::string> orders_taken;  // URLs of orders that an obtain works on
   uint64_t placed = 0;
@@ -399,7 +398,7 @@ awaitable<Outcome<OrderObject>> Issuer::State::reread(Job& job) {
 /// The key and the names, written before the CA hears of them.
 awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
   if (job.entry && job.entry->key) co_return Outcome<void>();
-  auto key = co_await key_maker.make(settings.key_type);
+  auto key = co_await make_key(settings.key_type);
   if (!key) co_return internal_failure(job.errand, key.error().context);
   JournalEntry entry;
   entry.directory = client.authority().directory;
