@@ -85,6 +85,12 @@ bool may_do_without_predecessor(const Failure& failure) {
          failure.type != "accountDoesNotExist" && failure.type != "badNonce";
 }
 
+/// The account in memory may not be the one in storage any more: a person was told to remove that,
+/// or its key was changed. Some CAs call a signature by a key that they do not know malformed.
+bool doubts_account(const Failure& failure) {
+  return failure.kind == FailureClass::account || failure.type == "malformed";
+}
+
 /// The account is not the one that obtained the certificate, or is none.
 bool means_not_ours(const Failure& failure) {
   return failure.kind == FailureClass::account || failure.type == "unauthorized" ||
@@ -264,6 +270,7 @@ awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
       issued.verdicts = job.verdicts->count();
       co_return issued;
     }
+    if (doubts_account(outcome.error())) accounts.reread();
     const bool again =
         job.loss == Loss::challenge || (job.loss != Loss::none && !met.contains(job.loss));
     if (!again || starts >= fresh_starts_max) {

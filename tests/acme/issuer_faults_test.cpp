@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
+#include "acme/account.hpp"
 #include "tests/acme/certification.hpp"
 #include "tests/acme/scripted_ca.hpp"
 
@@ -108,6 +109,36 @@ TEST_CASE("a forgotten account is registered once more, not again and again") {
   CHECK(outcome.error().kind == FailureClass::account);
   CHECK(ca.count("/account") == 2);
   CHECK(ca.count("/order") == 2);
+}
+
+TEST_CASE(
+    "an account that the CA no longer takes is read from storage again, as a person left it") {
+  ScriptedCa ca;
+  const bool removed = GENERATE(true, false);
+  const std::string type = GENERATE(as<std::string>{}, "unauthorized", "malformed");
+  std::vector<std::string> headers;
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    headers.push_back(ScriptedCa::decoded(request, "protected"));
+    if (headers.size() == 1) return ScriptedCa::problem(403, type);
+    return std::nullopt;
+  };
+  auto life = ca.live();
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  REQUIRE(ca.count("/account") == 1);
+  const std::string folder = acme::account_folder("scripted", "");
+  REQUIRE(ca.storage.files.contains(folder + "/key.pem"));
+  if (removed) {
+    ca.storage.files.erase(folder + "/key.pem");
+    ca.storage.files.erase(folder + "/account.json");
+  } else {
+    auto& record = ca.storage.files[folder + "/account.json"];
+    record.replace(record.find("/acct/1"), 7, "/acct/2");
+  }
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/account") == (removed ? 2 : 1));
+  CHECK(ca.count("/finalize") == 1);
+  REQUIRE(headers.size() == 2);
+  CHECK_THAT(headers.back(), Contains(removed ? "/acct/1" : "/acct/2"));
 }
 
 TEST_CASE("a journalled order that died is replaced by exactly one") {
