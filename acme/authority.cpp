@@ -5,6 +5,7 @@
 #include "acme/account.hpp"
 #include "acme/caa_check.hpp"
 #include "acme/issuer.hpp"
+#include "acme/single_flight.hpp"
 #include "acme/times.hpp"
 #include "acme/transport.hpp"
 #include "base/log.hpp"
@@ -55,12 +56,19 @@ class InternalIssuer {
                                                  std::vector<std::string> names);
 
  private:
-  asio::awaitable<base::Result<tls::CertificatePtr>> root();
-  asio::awaitable<base::Result<tls::CertificatePtr>> make_root();
+  using Root = base::Result<tls::CertificatePtr>;
+
+  bool lasts(const tls::CertificatePtr& root) const {
+    return root && root->not_after() - clock_.wall() > root_left_min;
+  }
+  asio::awaitable<Root> root();
+  asio::awaitable<Root> load_root();
+  asio::awaitable<Root> make_root();
 
   Storage& storage_;
   const base::Clock& clock_;
-  tls::CertificatePtr root_;
+  tls::CertificatePtr root_;  // as it is stored
+  SingleFlight<Root> flight_;
 };
 
 Failure internal_failure(const base::Error& error, const std::string& name) {
@@ -81,15 +89,22 @@ asio::awaitable<Outcome<Issued>> InternalIssuer::obtain(std::shared_ptr<Internal
   co_return issued;
 }
 
-asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::root() {
-  if (root_ && root_->not_after() - clock_.wall() > root_left_min) co_return root_;
+asio::awaitable<InternalIssuer::Root> InternalIssuer::root() {
+  if (lasts(root_)) co_return root_;
+  // Named: GCC 12 destroys such a temporary twice inside a co_await expression.
+  std::function<asio::awaitable<Root>()> work = [this] { return load_root(); };
+  auto found = co_await flight_.join(std::move(work));
+  co_return found;
+}
+
+asio::awaitable<InternalIssuer::Root> InternalIssuer::load_root() {
+  if (lasts(root_)) co_return root_;
   auto files = co_await storage_.load_set(root_folder);
-  if (root_ && root_->not_after() - clock_.wall() > root_left_min) co_return root_;
   if (!files && files.error().kind != base::ErrorKind::not_found) co_return files.error();
   if (files) {
     auto stored =
         tls::Certificate::from_pem((*files)["root.pem"], (*files)["root.key"], root_folder);
-    if (stored && (*stored)->not_after() - clock_.wall() > root_left_min) {
+    if (stored && lasts(*stored)) {
       root_ = *stored;
       co_return root_;
     }
@@ -100,18 +115,15 @@ asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::root() {
 }
 
 /// Stored before its first use: two roots would leave clients with the wrong one.
-asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::make_root() {
+asio::awaitable<InternalIssuer::Root> InternalIssuer::make_root() {
   auto made = tls::InternalAuthority::create("Gatehouse internal authority");
   if (!made) co_return made.error();
-  root_ = *made;
   FileSet files;
-  files["root.pem"] = root_->chain_pem();
-  files["root.key"] = root_->key_pem();
+  files["root.pem"] = (*made)->chain_pem();
+  files["root.key"] = (*made)->key_pem();
   auto stored = co_await storage_.store_set(root_folder, std::move(files));
-  if (!stored) {
-    root_.reset();
-    co_return stored.error();
-  }
+  if (!stored) co_return stored.error();
+  root_ = *made;
   base::log::info(
       "internal authority: made a root, to be trusted by clients: {}/current/root.pem "
       "in the storage folder",
