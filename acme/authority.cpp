@@ -157,11 +157,11 @@ Failure nothing_in_common(const std::vector<std::string>& names, const std::stri
 /// An issuer and the look at CAA records before it.
 struct AcmeAuthority {
   AcmeAuthority(base::Fetcher& fetcher, Storage& s, Solvers solvers, const base::Clock& clock,
-                config::CertificateAuthority authority, config::SnapshotPtr given)
+                config::CertificateAuthority authority, config::Acme given)
       : storage(s),
         settings(std::move(authority)),
-        snapshot(std::move(given)),
-        issuer(fetcher, storage, solvers, clock, settings, snapshot->acme),
+        acme(std::move(given)),
+        issuer(fetcher, storage, solvers, clock, settings, acme),
         caa(resolvers(), clock) {}
 
   static asio::awaitable<Outcome<Issued>> obtain(std::shared_ptr<AcmeAuthority> self,
@@ -172,7 +172,7 @@ struct AcmeAuthority {
 
   Storage& storage;
   config::CertificateAuthority settings;
-  config::SnapshotPtr snapshot;  // the issuer keeps a reference to it
+  const config::Acme acme;  // the issuer keeps a reference to it
   Issuer issuer;
   CaaCheck caa;
 };
@@ -187,13 +187,13 @@ asio::awaitable<Outcome<Issued>> AcmeAuthority::obtain(std::shared_ptr<AcmeAutho
 
 /// Before the first request: a CA counts what it must refuse (CERTIFICATES section 5).
 asio::awaitable<Outcome<void>> AcmeAuthority::check_caa(Wanted& wanted) {
-  if (!snapshot->acme.caa) co_return Outcome<void>();
+  if (!acme.caa) co_return Outcome<void>();
   CaaApplicant applicant;
   applicant.identities = co_await caa_identities();
   if (applicant.identities.empty()) co_return Outcome<void>();
   applicant.authority = settings.name;
-  applicant.challenges = snapshot->acme.challenges;
-  applicant.account = co_await stored_account_url(storage, settings, snapshot->acme.email);
+  applicant.challenges = acme.challenges;
+  applicant.account = co_await stored_account_url(storage, settings, acme.email);
   auto accepted = co_await caa.run(wanted.names, std::move(applicant));
   if (!accepted) co_return accepted.error();
   if (accepted->empty()) co_return nothing_in_common(wanted.names, settings.name);
@@ -214,7 +214,7 @@ asio::awaitable<std::vector<std::string>> AcmeAuthority::caa_identities() {
 
 dns::ResolverSettings AcmeAuthority::resolvers() const {
   dns::ResolverSettings result;
-  result.servers = snapshot->acme.resolvers;
+  result.servers = acme.resolvers;
   return result;
 }
 
@@ -233,8 +233,8 @@ asio::awaitable<std::optional<base::WallClock::time_point>> no_date() {
 Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solvers,
                          const base::Clock& clock, const config::CertificateAuthority& authority,
                          config::SnapshotPtr snapshot) {
-  const auto kept = std::make_shared<AcmeAuthority>(fetcher, storage, solvers, clock, authority,
-                                                    std::move(snapshot));
+  const auto kept =
+      std::make_shared<AcmeAuthority>(fetcher, storage, solvers, clock, authority, snapshot->acme);
   Authority made;
   made.name = authority.name;
   made.directory = authority.directory;

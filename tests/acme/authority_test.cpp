@@ -211,6 +211,23 @@ TEST_CASE("an address has no CAA records to look at") {
   CHECK(scene.dns.asked().empty());
 }
 
+TEST_CASE("an authority keeps its settings alive, and no more of the configuration") {
+  Scene scene;
+  scene.settings.caa_identities = {"ca.example"};
+  scene.value = "other.example";
+  auto snapshot = std::make_shared<config::Snapshot>();
+  snapshot->acme = scene.acme;
+  const auto authority =
+      acme_authority(scene.fetcher, scene.storage, Solvers{scene.http01, scene.tls_alpn01},
+                     base::real_clock(), scene.settings, snapshot);
+  const std::weak_ptr<config::Snapshot> left = std::exchange(snapshot, nullptr);
+  CHECK(left.expired());
+  Wanted wanted;
+  wanted.id = "example.com";
+  wanted.names = {"example.com"};
+  CHECK(test::await(scene.control, authority.obtain(std::move(wanted))).error().local);
+}
+
 TEST_CASE("nothing is signed with a root of our own before that is stored") {
   boost::asio::io_context control;
   test::MemoryStorage storage;
