@@ -1,4 +1,6 @@
 // The issuer against a CA of scripted answers: what a real one cannot be made to do.
+#include <future>
+
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -396,8 +398,12 @@ TEST_CASE("orders at work end before the account's key changes, and later ones u
                              ca.server.url(""));
     return reply;
   };
+  std::promise<void> all_began;  // no order ends before
+  const auto began = all_began.get_future().share();
   for (const auto* path : {"/finalize", "/key-change"}) {
-    ca.scripts[path] = [&heard, path](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+    ca.scripts[path] = [&heard, began,
+                        path](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+      began.wait_for(std::chrono::seconds(20));
       heard.emplace_back(path);
       return std::nullopt;
     };
@@ -417,6 +423,8 @@ TEST_CASE("orders at work end before the account's key changes, and later ones u
       [&](std::exception_ptr, acme::Outcome<void> outcome) { changed = outcome.has_value(); });
   life->control.poll();
   order("c");
+  life->control.poll();
+  all_began.set_value();
   while (done < 3 && life->control.run_one_for(std::chrono::seconds(20)) > 0) {
   }
   CHECK(changed);
