@@ -46,9 +46,8 @@ struct Job {
   std::string profile;
   std::string replaces;
   std::optional<JournalEntry> entry;
-  bool search = false;     // an earlier order may exist whose URL was not written
-  bool resumed = false;    // the order in `entry` is from before
-  bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
+  bool search = false;   // an earlier order may exist whose URL was not written
+  bool resumed = false;  // the order in `entry` is from before
   Loss loss = Loss::none;
   std::optional<Verdicts> verdicts;  // set from the start
   std::string challenge;             // the type that proved the names, in this life
@@ -83,6 +82,12 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
 bool may_do_without_predecessor(const Failure& failure) {
   return failure.status >= 400 && failure.status < 500 && failure.status != 429 &&
          failure.type != "accountDoesNotExist" && failure.type != "badNonce";
+}
+
+/// Not valid yet, or over before it was ordered: so says our clock, and it would of any other.
+bool blames_clock(const tls::Certificate& certificate, WallTime ordered, WallTime now) {
+  return certificate.not_before() > now + date_skew_max ||
+         certificate.not_after() + date_skew_max < ordered;
 }
 
 /// The account in memory may not be the one in storage any more: a person was told to remove that,
@@ -514,12 +519,22 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::collect(Job& job, const O
                      clock.wall() > certificate->not_before() +
                                         (certificate->not_after() - certificate->not_before()) / 2;
   if (got->problem.empty() && !stale) co_return certificate;
+  if (certificate && blames_clock(*certificate, job.entry->created, clock.wall())) {
+    co_return internal_failure(
+        job.errand,
+        fmt::format("{} has issued the certificate, but {}, and this machine's clock "
+                    "says {}: set it (nothing more is ordered until then)",
+                    job.errand.attempt.authority, got->problem, timestamp(clock.wall())));
+  }
   if (job.resumed) job.loss = Loss::order;
   // What is no certificate at all may be a page of something in between: it is asked for once more.
   const bool ask_again = !certificate && !job.resumed;
   if (!ask_again) co_await journal.drop(job.id);
-  co_return nonsense_failure("a certificate that cannot be served: " + got->problem,
-                             job.errand.attempt);
+  Failure failure =
+      nonsense_failure("a certificate that cannot be served: " + got->problem, job.errand.attempt);
+  // Whole, new, and of no use: the next would be no better, and CAs allow few for the same names.
+  if (certificate && !job.resumed) failure.kind = FailureClass::policy;
+  co_return failure;
 }
 
 }  // namespace gatehouse::acme
