@@ -8,6 +8,7 @@
 #include "acme/jose.hpp"
 #include "base/encoding.hpp"
 #include "base/log.hpp"
+#include "tls/digest.hpp"
 
 namespace gatehouse::acme {
 
@@ -40,7 +41,7 @@ std::optional<json::object> record_of(std::string_view bytes, const std::string&
 
 std::string account_folder(const std::string& authority, const std::string& email) {
   return fmt::format("issuers/{}/accounts/{}", authority,
-                     base::hex(sha256(email).substr(0, id_bytes)));
+                     base::hex(tls::sha256(email).substr(0, id_bytes)));
 }
 
 std::string account_record(const Account& account, const std::string& directory,

@@ -45,6 +45,9 @@ class AccountKeeper {
   /// The CA no longer knows the account of that URL: the next ensure() registers its key anew.
   void forget(const std::string& url);
 
+  /// The next ensure() reads storage again: somebody else may have changed or removed the account.
+  void reread() { account_.reset(); }
+
   /// Registrations since the start.
   uint64_t registered() const { return registered_; }
 

@@ -5,6 +5,7 @@
 #include "acme/account.hpp"
 #include "acme/caa_check.hpp"
 #include "acme/issuer.hpp"
+#include "acme/single_flight.hpp"
 #include "acme/times.hpp"
 #include "acme/transport.hpp"
 #include "base/log.hpp"
@@ -55,12 +56,19 @@ class InternalIssuer {
                                                  std::vector<std::string> names);
 
  private:
-  asio::awaitable<base::Result<tls::CertificatePtr>> root();
-  asio::awaitable<base::Result<tls::CertificatePtr>> make_root();
+  using Root = base::Result<tls::CertificatePtr>;
+
+  bool lasts(const tls::CertificatePtr& root) const {
+    return root && root->not_after() - clock_.wall() > root_left_min;
+  }
+  asio::awaitable<Root> root();
+  asio::awaitable<Root> load_root();
+  asio::awaitable<Root> make_root();
 
   Storage& storage_;
   const base::Clock& clock_;
-  tls::CertificatePtr root_;
+  tls::CertificatePtr root_;  // as it is stored
+  SingleFlight<Root> flight_;
 };
 
 Failure internal_failure(const base::Error& error, const std::string& name) {
@@ -81,15 +89,22 @@ asio::awaitable<Outcome<Issued>> InternalIssuer::obtain(std::shared_ptr<Internal
   co_return issued;
 }
 
-asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::root() {
-  if (root_ && root_->not_after() - clock_.wall() > root_left_min) co_return root_;
+asio::awaitable<InternalIssuer::Root> InternalIssuer::root() {
+  if (lasts(root_)) co_return root_;
+  // Named: GCC 12 destroys such a temporary twice inside a co_await expression.
+  std::function<asio::awaitable<Root>()> work = [this] { return load_root(); };
+  auto found = co_await flight_.join(std::move(work));
+  co_return found;
+}
+
+asio::awaitable<InternalIssuer::Root> InternalIssuer::load_root() {
+  if (lasts(root_)) co_return root_;
   auto files = co_await storage_.load_set(root_folder);
-  if (root_ && root_->not_after() - clock_.wall() > root_left_min) co_return root_;
   if (!files && files.error().kind != base::ErrorKind::not_found) co_return files.error();
   if (files) {
     auto stored =
         tls::Certificate::from_pem((*files)["root.pem"], (*files)["root.key"], root_folder);
-    if (stored && (*stored)->not_after() - clock_.wall() > root_left_min) {
+    if (stored && lasts(*stored)) {
       root_ = *stored;
       co_return root_;
     }
@@ -100,18 +115,15 @@ asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::root() {
 }
 
 /// Stored before its first use: two roots would leave clients with the wrong one.
-asio::awaitable<base::Result<tls::CertificatePtr>> InternalIssuer::make_root() {
+asio::awaitable<InternalIssuer::Root> InternalIssuer::make_root() {
   auto made = tls::InternalAuthority::create("Gatehouse internal authority");
   if (!made) co_return made.error();
-  root_ = *made;
   FileSet files;
-  files["root.pem"] = root_->chain_pem();
-  files["root.key"] = root_->key_pem();
+  files["root.pem"] = (*made)->chain_pem();
+  files["root.key"] = (*made)->key_pem();
   auto stored = co_await storage_.store_set(root_folder, std::move(files));
-  if (!stored) {
-    root_.reset();
-    co_return stored.error();
-  }
+  if (!stored) co_return stored.error();
+  root_ = *made;
   base::log::info(
       "internal authority: made a root, to be trusted by clients: {}/current/root.pem "
       "in the storage folder",
@@ -145,11 +157,11 @@ Failure nothing_in_common(const std::vector<std::string>& names, const std::stri
 /// An issuer and the look at CAA records before it.
 struct AcmeAuthority {
   AcmeAuthority(base::Fetcher& fetcher, Storage& s, Solvers solvers, const base::Clock& clock,
-                config::CertificateAuthority authority, config::SnapshotPtr given)
+                config::CertificateAuthority authority, config::Acme given)
       : storage(s),
         settings(std::move(authority)),
-        snapshot(std::move(given)),
-        issuer(fetcher, storage, solvers, clock, settings, snapshot->acme),
+        acme(std::move(given)),
+        issuer(fetcher, storage, solvers, clock, settings, acme),
         caa(resolvers(), clock) {}
 
   static asio::awaitable<Outcome<Issued>> obtain(std::shared_ptr<AcmeAuthority> self,
@@ -160,7 +172,7 @@ struct AcmeAuthority {
 
   Storage& storage;
   config::CertificateAuthority settings;
-  config::SnapshotPtr snapshot;  // the issuer keeps a reference to it
+  const config::Acme acme;  // the issuer keeps a reference to it
   Issuer issuer;
   CaaCheck caa;
 };
@@ -175,13 +187,13 @@ asio::awaitable<Outcome<Issued>> AcmeAuthority::obtain(std::shared_ptr<AcmeAutho
 
 /// Before the first request: a CA counts what it must refuse (CERTIFICATES section 5).
 asio::awaitable<Outcome<void>> AcmeAuthority::check_caa(Wanted& wanted) {
-  if (!snapshot->acme.caa) co_return Outcome<void>();
+  if (!acme.caa) co_return Outcome<void>();
   CaaApplicant applicant;
   applicant.identities = co_await caa_identities();
   if (applicant.identities.empty()) co_return Outcome<void>();
   applicant.authority = settings.name;
-  applicant.challenges = snapshot->acme.challenges;
-  applicant.account = co_await stored_account_url(storage, settings, snapshot->acme.email);
+  applicant.challenges = acme.challenges;
+  applicant.account = co_await stored_account_url(storage, settings, acme.email);
   auto accepted = co_await caa.run(wanted.names, std::move(applicant));
   if (!accepted) co_return accepted.error();
   if (accepted->empty()) co_return nothing_in_common(wanted.names, settings.name);
@@ -202,7 +214,7 @@ asio::awaitable<std::vector<std::string>> AcmeAuthority::caa_identities() {
 
 dns::ResolverSettings AcmeAuthority::resolvers() const {
   dns::ResolverSettings result;
-  result.servers = snapshot->acme.resolvers;
+  result.servers = acme.resolvers;
   return result;
 }
 
@@ -221,8 +233,8 @@ asio::awaitable<std::optional<base::WallClock::time_point>> no_date() {
 Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solvers,
                          const base::Clock& clock, const config::CertificateAuthority& authority,
                          config::SnapshotPtr snapshot) {
-  const auto kept = std::make_shared<AcmeAuthority>(fetcher, storage, solvers, clock, authority,
-                                                    std::move(snapshot));
+  const auto kept =
+      std::make_shared<AcmeAuthority>(fetcher, storage, solvers, clock, authority, snapshot->acme);
   Authority made;
   made.name = authority.name;
   made.directory = authority.directory;

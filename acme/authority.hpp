@@ -64,11 +64,12 @@ struct Authority {
   std::function<boost::asio::awaitable<std::optional<base::WallClock::time_point>>()> date;
 };
 
-/// Makes the authority of one [ca.NAME]; the snapshot stays alive as long as the result.
+/// Makes the authority of one [ca.NAME].
 using MakeAuthority =
     std::function<Authority(const config::CertificateAuthority&, config::SnapshotPtr)>;
 
-/// ACME by an Issuer. References outlive the authority.
+/// ACME by an Issuer. References outlive the authority; of the snapshot, which may be large, it
+/// keeps no more than [acme].
 Authority acme_authority(base::Fetcher& fetcher, Storage& storage, Solvers solvers,
                          const base::Clock& clock, const config::CertificateAuthority& authority,
                          config::SnapshotPtr snapshot);

@@ -46,9 +46,8 @@ struct Job {
   std::string profile;
   std::string replaces;
   std::optional<JournalEntry> entry;
-  bool search = false;     // an earlier order may exist whose URL was not written
-  bool resumed = false;    // the order in `entry` is from before
-  bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
+  bool search = false;   // an earlier order may exist whose URL was not written
+  bool resumed = false;  // the order in `entry` is from before
   Loss loss = Loss::none;
   bool another = false;
   std::optional<Verdicts> verdicts;  // set from the start
@@ -86,6 +85,18 @@ bool may_do_without_predecessor(const Failure& failure) {
          failure.type != "accountDoesNotExist" && failure.type != "badNonce";
 }
 
+/// Not valid yet, or over before it was ordered: so says our clock, and it would of any other.
+bool blames_clock(const tls::Certificate& certificate, WallTime ordered, WallTime now) {
+  return certificate.not_before() > now + date_skew_max ||
+         certificate.not_after() + date_skew_max < ordered;
+}
+
+/// The account in memory may not be the one in storage any more: a person was told to remove that,
+/// or its key was changed. Some CAs call a signature by a key that they do not know malformed.
+bool doubts_account(const Failure& failure) {
+  return failure.kind == FailureClass::account || failure.type == "malformed";
+}
+
 /// The account is not the one that obtained the certificate, or is none.
 bool means_not_ours(const Failure& failure) {
   return failure.kind == FailureClass::account || failure.type == "unauthorized" ||
@@ -110,7 +121,6 @@ struct Issuer::State {
   Client client;
   AccountKeeper accounts;
   Journal journal;
-  KeyMaker key_maker;
   std::set<std::string> running;       // ids
   std::set<std::string> orders_taken;  // URLs of orders that an obtain works on
   std::set<std::string> handed_out;    // ids whose journalled order gave a certificate in this life
@@ -271,6 +281,7 @@ awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
       issued.verdicts = job.verdicts->count();
       co_return issued;
     }
+    if (doubts_account(outcome.error())) accounts.reread();
     const bool again =
         job.loss == Loss::challenge || (job.loss != Loss::none && !met.contains(job.loss));
     if (!again || starts >= fresh_starts_max) {
@@ -407,7 +418,7 @@ awaitable<Outcome<OrderObject>> Issuer::State::reread(Job& job) {
 /// The key and the names, written before the CA hears of them.
 awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
   if (job.entry && job.entry->key) co_return Outcome<void>();
-  auto key = co_await key_maker.make(settings.key_type);
+  auto key = co_await make_key(settings.key_type);
   if (!key) co_return internal_failure(job.errand, key.error().context);
   JournalEntry entry;
   entry.directory = client.authority().directory;
@@ -516,12 +527,22 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::collect(Job& job, const O
                      clock.wall() > certificate->not_before() +
                                         (certificate->not_after() - certificate->not_before()) / 2;
   if (got->problem.empty() && !stale) co_return certificate;
+  if (certificate && blames_clock(*certificate, job.entry->created, clock.wall())) {
+    co_return internal_failure(
+        job.errand,
+        fmt::format("{} has issued the certificate, but {}, and this machine's clock "
+                    "says {}: set it (nothing more is ordered until then)",
+                    job.errand.attempt.authority, got->problem, timestamp(clock.wall())));
+  }
   if (job.resumed) job.loss = Loss::order;
   // What is no certificate at all may be a page of something in between: it is asked for once more.
   const bool ask_again = !certificate && !job.resumed;
   if (!ask_again) co_await journal.drop(job.id);
-  co_return nonsense_failure("a certificate that cannot be served: " + got->problem,
-                             job.errand.attempt);
+  Failure failure =
+      nonsense_failure("a certificate that cannot be served: " + got->problem, job.errand.attempt);
+  // Whole, new, and of no use: the next would be no better, and CAs allow few for the same names.
+  if (certificate && !job.resumed) failure.kind = FailureClass::policy;
+  co_return failure;
 }
 
 }  // namespace gatehouse::acme

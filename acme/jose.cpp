@@ -12,10 +12,9 @@
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/sha.h>
 
 #include "base/encoding.hpp"
+#include "tls/digest.hpp"
 #include "tls/openssl.hpp"
 
 namespace gatehouse::acme {
@@ -124,7 +123,7 @@ base::Result<std::string> public_jwk(const tls::PrivateKey& key) {
 base::Result<std::string> thumbprint(const tls::PrivateKey& key) {
   const auto jwk = public_jwk(key);
   if (!jwk) return jwk.error();
-  return base::base64url(sha256(*jwk));
+  return base::base64url(tls::sha256(*jwk));
 }
 
 std::string key_authorization(std::string_view token, std::string_view thumbprint) {
@@ -192,23 +191,7 @@ base::Result<std::string> external_account_binding(const tls::PrivateKey& accoun
       R"({{"alg":"HS256","kid":{},"url":{}}})", json_text(kid), json_text(new_account_url)));
   const std::string payload = base::base64url(*jwk);
   return flattened(protected_header, payload,
-                   hmac_sha256(*secret, protected_header + "." + payload));
-}
-
-std::string hmac_sha256(std::string_view key, std::string_view bytes) {
-  std::string result(SHA256_DIGEST_LENGTH, '\0');
-  unsigned length = 0;
-  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-       reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
-       reinterpret_cast<unsigned char*>(result.data()), &length);
-  return result;
-}
-
-std::string sha256(std::string_view bytes) {
-  std::string result(SHA256_DIGEST_LENGTH, '\0');
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
-         reinterpret_cast<unsigned char*>(result.data()));
-  return result;
+                   tls::hmac_sha256(*secret, protected_header + "." + payload));
 }
 
 }  // namespace gatehouse::acme

@@ -43,7 +43,4 @@ base::Result<std::string> external_account_binding(const tls::PrivateKey& accoun
                                                    std::string_view kid, std::string_view hmac_key,
                                                    std::string_view new_account_url);
 
-std::string hmac_sha256(std::string_view key, std::string_view bytes);
-std::string sha256(std::string_view bytes);
-
 }  // namespace gatehouse::acme

@@ -54,10 +54,13 @@ void rehearse_next(Setback& setback, const Failure& failure, const Circumstances
   const unsigned failed = circumstances.rehearsal ? 0 : failed_validations(failure);
   note_failed_validations(setback, failed, now);
   if (failed > 0 && setback.rehearsal == Rehearsal::none) setback.rehearsal = Rehearsal::due;
-  // Refused at the staging directory for a reason of its own: it shows nothing about the name.
-  const bool useless = circumstances.rehearsal && failure.kind != FailureClass::validation &&
-                       failure.kind != FailureClass::transport && !failure.local;
-  if (useless) setback.rehearsal = Rehearsal::over;
+  // Refused at the staging directory for a reason of its own: it shows nothing about the name. So
+  // does a CAA record there, which may be for production's account alone (RFC 8657 section 3), and
+  // is looked at once more before production is asked.
+  const bool own_reason = failure.kind != FailureClass::validation &&
+                          failure.kind != FailureClass::transport && !failure.local;
+  const bool useless = own_reason || failure.type == "caa";
+  if (circumstances.rehearsal && useless) setback.rehearsal = Rehearsal::over;
 }
 
 }  // namespace

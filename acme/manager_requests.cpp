@@ -348,6 +348,17 @@ asio::awaitable<Result<void>> Manager::State::roll_over(std::shared_ptr<State> s
     if (desk->settings.name != authority || !desk->orders->authority().roll_over_account_key)
       continue;
     const DeskPtr kept = desk;
+    // Their orders sign with the same key, and do not know of each other.
+    const bool busy =
+        std::any_of(self->retired.begin(), self->retired.end(), [&](const DeskPtr& one) {
+          return one->settings.name == authority &&
+                 one->settings.directory == kept->settings.directory && one->orders->running() > 0;
+        });
+    if (busy)
+      co_return Error(ErrorKind::unavailable,
+                      fmt::format("{}: orders from before the last reload are at work with the "
+                                  "account's key, so it was not changed; try again in some minutes",
+                                  authority));
     auto changed = co_await kept->orders->authority().roll_over_account_key();
     if (!changed) co_return error_of(changed.error());
     base::log::info("{}: the account has a new key, asked for by a person", authority);

@@ -217,7 +217,12 @@ Failure Validation::refusal(const Authorization& authorization, const std::strin
   }
   const Errand errand = errand_for(authorization.identifier.value, tried, address);
   auto failure = failure_of(problem, errand.attempt, clock_.wall(), std::nullopt);
-  failure.status = 0;  // a verdict, not the refusal of a request
+  // A verdict, not the refusal of a request: it is counted as one, and not tried again at once,
+  // even if the CA calls it an error of its own.
+  failure.status = 0;
+  const bool vague =
+      failure.kind == FailureClass::transport || failure.kind == FailureClass::internal;
+  if (vague) failure.kind = FailureClass::validation;
   return failure;
 }
 

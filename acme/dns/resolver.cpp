@@ -176,7 +176,8 @@ const Record* find(const std::vector<Record>& records, const std::string& name, 
   return found == records.end() ? nullptr : &*found;
 }
 
-/// Goes along the CNAMEs of one answer; false: there are more than anyone needs.
+/// Goes along the CNAMEs of one answer; false: there are more than anyone needs, or one leads to
+/// the root.
 bool follow_aliases(const Answer& answer, Type type, Lookup& lookup) {
   while (type != Type::cname) {
     const Record* alias = find(answer.records, lookup.owner, Type::cname);
@@ -227,8 +228,11 @@ awaitable<Result<Lookup>> Resolver::look_up(std::string name, Type type,
     if (!answer) co_return answer.error();
     const size_t before = lookup.aliases.size();
     if (!follow_aliases(*answer, type, lookup)) {
-      co_return Error(ErrorKind::protocol, fmt::format("more than {} CNAMEs lead from {}",
-                                                       aliases_max, lookup.aliases.front()));
+      const bool many = lookup.aliases.size() == aliases_max;
+      co_return Error(ErrorKind::protocol,
+                      many ? fmt::format("more than {} CNAMEs lead from {}", aliases_max,
+                                         lookup.aliases.front())
+                           : fmt::format("the CNAME of {} leads to no name", lookup.owner));
     }
     take(*answer, type, lookup);
     // Some servers do not follow an alias into another zone: then the target is asked for itself.

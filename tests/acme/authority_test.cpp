@@ -1,7 +1,10 @@
 #include "acme/authority.hpp"
 
 #include <map>
+#include <utility>
+#include <vector>
 
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 
@@ -206,6 +209,58 @@ TEST_CASE("an address has no CAA records to look at") {
   scene.settings.caa_identities = {"ca.example"};
   CHECK_FALSE(scene.obtain("192.0.2.1").local);
   CHECK(scene.dns.asked().empty());
+}
+
+TEST_CASE("an authority keeps its settings alive, and no more of the configuration") {
+  Scene scene;
+  scene.settings.caa_identities = {"ca.example"};
+  scene.value = "other.example";
+  auto snapshot = std::make_shared<config::Snapshot>();
+  snapshot->acme = scene.acme;
+  const auto authority =
+      acme_authority(scene.fetcher, scene.storage, Solvers{scene.http01, scene.tls_alpn01},
+                     base::real_clock(), scene.settings, snapshot);
+  const std::weak_ptr<config::Snapshot> left = std::exchange(snapshot, nullptr);
+  CHECK(left.expired());
+  Wanted wanted;
+  wanted.id = "example.com";
+  wanted.names = {"example.com"};
+  CHECK(test::await(scene.control, authority.obtain(std::move(wanted))).error().local);
+}
+
+TEST_CASE("nothing is signed with a root of our own before that is stored") {
+  boost::asio::io_context control;
+  test::MemoryStorage storage;
+  const auto authority = internal_authority(storage, base::real_clock());
+  std::vector<Outcome<Issued>> outcomes;
+  const auto ask = [&](const std::string& name) {
+    Wanted wanted;
+    wanted.names = {name};
+    boost::asio::co_spawn(control, authority.obtain(std::move(wanted)),
+                          [&](std::exception_ptr, Outcome<Issued> outcome) {
+                            outcomes.push_back(std::move(outcome));
+                          });
+  };
+  int refused = 0;
+  storage.permit = [&](const std::string&, const std::string&) {
+    // Somebody else wants one just then.
+    if (++refused == 1) ask("b.example");
+    control.poll();
+    return false;
+  };
+  ask("a.example");
+  control.run();
+  REQUIRE(outcomes.size() == 2);
+  for (const auto& outcome : outcomes) CHECK(outcome.has_error());
+  storage.permit = nullptr;
+  control.restart();
+  ask("a.example");
+  ask("b.example");
+  control.run();
+  REQUIRE(outcomes.size() == 4);
+  CHECK(outcomes[2].has_value());
+  CHECK(outcomes[3].has_value());
+  CHECK(storage.folders["internal/root"].size() == 1);
 }
 
 }  // namespace gatehouse::acme

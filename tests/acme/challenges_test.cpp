@@ -213,6 +213,16 @@ TEST_CASE("a failure that the name itself has is not repeated by another challen
   CHECK(ca.count("/order") == 1);
 }
 
+TEST_CASE("a verdict is a failed validation, even if the CA calls it an error of its own") {
+  ScriptedCa ca;
+  ca.offer({"http-01", "tls-alpn-01"});
+  ca.refuse_all(GENERATE(as<std::string>{}, "serverInternal", "malformed", "whatever"));
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().kind == FailureClass::validation);
+  CHECK(outcome.error().verdicts == 2);
+}
+
 TEST_CASE("each failure's advice is of the port that the challenge asks at") {
   ScriptedCa ca;
   ca.offer({"tls-alpn-01", "http-01"});

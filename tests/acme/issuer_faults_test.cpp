@@ -1,9 +1,14 @@
 // The issuer against a CA of scripted answers: what a real one cannot be made to do.
+#include <future>
+
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
+#include "acme/account.hpp"
+#include "acme/times.hpp"
 #include "tests/acme/certification.hpp"
 #include "tests/acme/scripted_ca.hpp"
+#include "tls/certificate_builder.hpp"
 
 namespace gatehouse::test {
 
@@ -110,6 +115,36 @@ TEST_CASE("a forgotten account is registered once more, not again and again") {
   CHECK(ca.count("/order") == 2);
 }
 
+TEST_CASE(
+    "an account that the CA no longer takes is read from storage again, as a person left it") {
+  ScriptedCa ca;
+  const bool removed = GENERATE(true, false);
+  const std::string type = GENERATE(as<std::string>{}, "unauthorized", "malformed");
+  std::vector<std::string> headers;
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    headers.push_back(ScriptedCa::decoded(request, "protected"));
+    if (headers.size() == 1) return ScriptedCa::problem(403, type);
+    return std::nullopt;
+  };
+  auto life = ca.live();
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  REQUIRE(ca.count("/account") == 1);
+  const std::string folder = acme::account_folder("scripted", "");
+  REQUIRE(ca.storage.files.contains(folder + "/key.pem"));
+  if (removed) {
+    ca.storage.files.erase(folder + "/key.pem");
+    ca.storage.files.erase(folder + "/account.json");
+  } else {
+    auto& record = ca.storage.files[folder + "/account.json"];
+    record.replace(record.find("/acct/1"), 7, "/acct/2");
+  }
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/account") == (removed ? 2 : 1));
+  CHECK(ca.count("/finalize") == 1);
+  REQUIRE(headers.size() == 2);
+  CHECK_THAT(headers.back(), Contains(removed ? "/acct/1" : "/acct/2"));
+}
+
 TEST_CASE("a journalled order that died is replaced by exactly one") {
   ScriptedCa ca;
   REQUIRE(ca.live()->obtain("a", {"a.example"}).has_error());  // stopped at finalize
@@ -196,6 +231,69 @@ TEST_CASE("a certificate that is none, or not ours, is refused") {
   CHECK(ca.live()->obtain("a", {"a.example"}).has_error());
   CHECK(ca.count("/order") == 2);
   CHECK(ca.count("/cert") == 3);
+}
+
+namespace {
+
+/// A CA that issues `made`, whatever it is asked, for an order that is about to be placed.
+void issue(ScriptedCa& ca, const tls::CertificatePtr& made) {
+  ca.storage.files["orders/a/key.pem"] = made->key_pem();
+  ca.storage.files["orders/a/order.json"] =
+      fmt::format(R"({{"version":1,"directory":"{}","names":["a.example"],"created":"{}",)"
+                  R"("order":""}})",
+                  ca.authority.directory, acme::timestamp(base::real_clock().wall()));
+  const auto reply = [](std::string body) {
+    return [body](const ScriptedRequest&) {
+      ScriptedReply made_up;
+      made_up.body = body;
+      return made_up;
+    };
+  };
+  ca.scripts["/orders"] = reply(R"({"orders":[]})");
+  ca.scripts["/finalize"] =
+      reply(ca.order("valid", fmt::format(R"(,"certificate":"{}")", ca.server.url("/cert"))));
+  ca.scripts["/order/1"] = ca.scripts["/finalize"];
+  ca.scripts["/cert"] = reply(made->chain_pem());
+}
+
+}  // namespace
+
+TEST_CASE("a certificate that only our clock is at odds with is kept, and no other ordered") {
+  ScriptedCa ca;
+  const auto now = base::real_clock().wall();
+  tls::CertificateDraft draft;
+  draft.common_name = "a.example";
+  draft.names = {"a.example"};
+  const bool behind = GENERATE(true, false);
+  draft.not_before = behind ? now + std::chrono::hours(5) : now - std::chrono::hours(5);
+  draft.not_after = draft.not_before + std::chrono::hours(behind ? 24 : 3);
+  issue(ca, tls::build_with_key(draft, nullptr).value());
+  for (int attempt = 1; attempt <= 3; ++attempt) {
+    const auto outcome = ca.live()->obtain("a", {"a.example"});
+    REQUIRE(outcome.has_error());
+    CHECK(outcome.error().kind == FailureClass::internal);
+    CHECK_THAT(outcome.error().sentence, Contains("this machine's clock says"));
+    CHECK(ca.count("/order") == 1);
+    CHECK(ca.count("/finalize") == 1);
+    CHECK(ca.count("/cert") == static_cast<size_t>(attempt));
+  }
+}
+
+TEST_CASE("a certificate that cannot be served is not ordered again and again") {
+  ScriptedCa ca;
+  const auto now = base::real_clock().wall();
+  tls::CertificateDraft draft;
+  draft.common_name = "b.example";
+  draft.names = {"b.example"};
+  draft.not_before = now;
+  draft.not_after = now + std::chrono::hours(24);
+  issue(ca, tls::build_with_key(draft, nullptr).value());
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().kind == FailureClass::policy);  // a day, or a person
+  CHECK_THAT(outcome.error().sentence, Contains("does not cover a.example"));
+  CHECK(ca.count("/order") == 1);
+  CHECK_FALSE(ca.storage.files.contains("orders/a/order.json"));
 }
 
 TEST_CASE("an order for other names than asked for is not touched") {
@@ -365,8 +463,12 @@ TEST_CASE("orders at work end before the account's key changes, and later ones u
                              ca.server.url(""));
     return reply;
   };
+  std::promise<void> all_began;  // no order ends before
+  const auto began = all_began.get_future().share();
   for (const auto* path : {"/finalize", "/key-change"}) {
-    ca.scripts[path] = [&heard, path](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+    ca.scripts[path] = [&heard, began,
+                        path](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+      began.wait_for(std::chrono::seconds(20));
       heard.emplace_back(path);
       return std::nullopt;
     };
@@ -386,6 +488,8 @@ TEST_CASE("orders at work end before the account's key changes, and later ones u
       [&](std::exception_ptr, acme::Outcome<void> outcome) { changed = outcome.has_value(); });
   life->control.poll();
   order("c");
+  life->control.poll();
+  all_began.set_value();
   while (done < 3 && life->control.run_one_for(std::chrono::seconds(20)) > 0) {
   }
   CHECK(changed);

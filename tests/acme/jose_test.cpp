@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include "base/encoding.hpp"
+#include "tls/digest.hpp"
 
 namespace gatehouse::acme {
 
@@ -14,7 +15,9 @@ namespace {
 
 using base::base64url;
 using base::base64url_decode;
+using tls::hmac_sha256;
 using tls::PrivateKey;
+using tls::sha256;
 
 // The keys of RFC 7515 appendices A.2 and A.3, as PEM. They are published: secrets of nobody.
 constexpr const char* rfc7515_rsa = R"(-----BEGIN RSA PRIVATE KEY-----

@@ -192,6 +192,14 @@ TEST_CASE("Without a staging directory, or with one of no use, the schedule goes
     CHECK(setback.holds.empty());
     CHECK_FALSE(needs_person(setback));
   }
+  SECTION("a CAA record is for production's account alone") {
+    auto caa = failure(FailureClass::validation);
+    caa.type = "caa";
+    caa.local = GENERATE(true, false);
+    const auto verdict = judge(setback, caa, rehearsal, start);
+    CHECK(about(verdict.next, 10min));
+    CHECK(choose(std::vector{candidate("one", true)}, setback, start).kind == Kind::order);
+  }
 }
 
 TEST_CASE("Production fails to validate a name four times an hour and no more") {

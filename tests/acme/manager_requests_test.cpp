@@ -1,5 +1,8 @@
 // What a person may ask the manager for, over a CA that the test scripts.
 #include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -31,6 +34,10 @@ struct Ca {
 
   static asio::awaitable<Outcome<Issued>> obtain(Ca* ca, Wanted wanted) {
     ca->orders.push_back(wanted.names.front());
+    if (const auto gate = ca->gate) {
+      boost::system::error_code ignored;
+      co_await gate->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
     if (ca->failure) co_return *ca->failure;
     tls::CertificateDraft draft;
     draft.common_name = wanted.names.front();
@@ -80,6 +87,7 @@ struct Ca {
   std::vector<std::string> orders;
   std::vector<std::pair<std::string, int>> revoked;
   int rollovers = 0;
+  std::shared_ptr<asio::steady_timer> gate;  // orders wait for its end
   std::optional<Failure> failure;
   std::optional<Failure> refusal;
 };
@@ -504,6 +512,26 @@ TEST_CASE("An account's key is changed at the CA that is named") {
   REQUIRE(list.size() == 1);
   CHECK(list[0].authority == "test-ca");
   CHECK(!list[0].open);
+}
+
+TEST_CASE("An account's key is not changed under orders of the settings before") {
+  World world;
+  world.ca.gate =
+      std::make_shared<asio::steady_timer>(world.control, asio::steady_timer::time_point::max());
+  world.site("a.example");
+  world.configure();
+  REQUIRE(world.ca.orders.size() == 1);
+  world.snapshot.acme.email = "another@example.com";
+  world.configure();
+  const auto early = test::await(world.control, world.manager->roll_over("test-ca"));
+  REQUIRE(!early);
+  CHECK(early.error().kind == ErrorKind::unavailable);
+  CHECK(says(early.error(), "before the last reload"));
+  CHECK(world.ca.rollovers == 0);
+  std::exchange(world.ca.gate, nullptr)->cancel();
+  world.settle();
+  CHECK(test::await(world.control, world.manager->roll_over("test-ca")));
+  CHECK(world.ca.rollovers == 1);
 }
 
 TEST_CASE("Names with a person's certificate are left alone, and taken up again") {

@@ -88,7 +88,7 @@ TEST_CASE("a name's newest challenge is the one that is answered") {
   CHECK(answer_alpn(*workers.table, name) == second);
 }
 
-TEST_CASE("a retired name is still answered for a while, and only then forgotten") {
+TEST_CASE("a retired name is still answered for a while, however often it is retired") {
   boost::asio::io_context control;
   Workers workers;
   TlsAlpn01 solver(control, workers.publisher());

@@ -24,7 +24,8 @@ using test::dns::Reply;
 using test::dns::Server;
 using Names = std::vector<std::string>;
 
-constexpr auto quick = 150ms;  // a try, where silence is part of the test
+constexpr std::chrono::milliseconds quick{500};     // a try, where silence is part of the test,
+constexpr std::chrono::milliseconds patient{5000};  // and where none is, however busy the machine
 
 Reply with(std::vector<std::string> records) {
   Reply reply;
@@ -46,12 +47,13 @@ Reply allows(const Asked& asked) {
 }
 
 struct Scene {
-  explicit Scene(std::vector<Server::Script> scripts) {
+  explicit Scene(std::vector<Server::Script> scripts,
+                 std::chrono::milliseconds try_time = patient) {
     for (auto& script : scripts)
       servers.push_back(std::make_unique<Server>(control, std::move(script)));
     ResolverSettings settings;
     for (const auto& server : servers) settings.servers.push_back(server->address());
-    settings.try_time = quick;
+    settings.try_time = try_time;
     resolver = std::make_unique<Resolver>(std::move(settings));
   }
   Result<Lookup> look_up(const std::string& name, Type type = Type::caa,
@@ -126,7 +128,8 @@ TEST_CASE("TCP that ends without an answer is a failure of that server") {
                  reply.silent = asked.tcp;
                  return reply;
                },
-               allows});
+               allows},
+              quick);
   CHECK(scene.look_up("example.com"));
   CHECK(scene.asked(1).size() == 1);
 }
@@ -148,17 +151,18 @@ TEST_CASE("forged, late and damaged datagrams are passed over, and the answer is
 
 TEST_CASE("a server whose answers are never ours is as silent as one that sends nothing") {
   Scene scene({[](const Asked& asked) {
-    Reply reply = allows(asked);
-    reply.id_added = 1;
-    return reply;
-  }});
+                Reply reply = allows(asked);
+                reply.id_added = 1;
+                return reply;
+              }},
+              quick);
   const auto found = scene.look_up("example.com");
   REQUIRE_FALSE(found);
   CHECK(found.error().kind == ErrorKind::timeout);
 }
 
 TEST_CASE("after silence the next server is asked, and from then on it first") {
-  Scene scene({[](const Asked&) { return silence(); }, allows});
+  Scene scene({[](const Asked&) { return silence(); }, allows}, quick);
   CHECK(scene.look_up("example.com"));
   CHECK(scene.asked(0).size() == 1);
   CHECK(scene.asked(1).size() == 1);
@@ -168,7 +172,8 @@ TEST_CASE("after silence the next server is asked, and from then on it first") {
 }
 
 TEST_CASE("silence of all is a timeout after two rounds") {
-  Scene scene({[](const Asked&) { return silence(); }, [](const Asked&) { return silence(); }});
+  Scene scene({[](const Asked&) { return silence(); }, [](const Asked&) { return silence(); }},
+              quick);
   const auto found = scene.look_up("example.com");
   REQUIRE_FALSE(found);
   CHECK(found.error().kind == ErrorKind::timeout);
@@ -179,13 +184,14 @@ TEST_CASE("silence of all is a timeout after two rounds") {
 
 TEST_CASE("the second round finds what the first one lost") {
   int seen = 0;
-  Scene scene({[&seen](const Asked& asked) { return ++seen == 1 ? silence() : allows(asked); }});
+  Scene scene({[&seen](const Asked& asked) { return ++seen == 1 ? silence() : allows(asked); }},
+              quick);
   CHECK(scene.look_up("example.com"));
   CHECK(seen == 2);
 }
 
 TEST_CASE("the deadline ends it, whatever is left to try") {
-  Scene scene({[](const Asked&) { return silence(); }, allows});
+  Scene scene({[](const Asked&) { return silence(); }, allows}, quick);
   const auto started = Monotonic::now();
   const auto found = scene.look_up("example.com", Type::caa, 50ms);
   REQUIRE_FALSE(found);
@@ -265,6 +271,18 @@ TEST_CASE("eight CNAMEs are followed and nine are not, and a loop ends") {
   const auto found = scene.look_up("0.example.com");
   CHECK(static_cast<bool>(found) == (length == 8));
   if (!found) CHECK(found.error().kind == ErrorKind::protocol);
+}
+
+TEST_CASE("a CNAME that leads to the root is a failure of the name, at any place on the way") {
+  const bool at_once = GENERATE(true, false);
+  Scene scene({[at_once](const Asked&) {
+    if (at_once) return with({test::dns::cname("a.example", "")});
+    return with({test::dns::cname("a.example", "b.example"), test::dns::cname("b.example", "")});
+  }});
+  const auto found = scene.look_up("a.example");
+  REQUIRE(!found);
+  CHECK(found.error().kind == ErrorKind::protocol);
+  CHECK(found.error().context.find("leads to no name") != std::string::npos);
 }
 
 TEST_CASE("records of another name in the answer are not taken") {
