@@ -151,7 +151,9 @@ proxy::ServerHooks Certificates::server_hooks() {
   };
   hooks.seen = [state = state_](const std::string& name) {
     asio::post(state->control, [state, name] {
-      if (!state->closed && state->manager != nullptr) state->manager->seen(name);
+      if (state->closed || state->manager == nullptr) return;
+      // The look at a name after each renewal would keep it among those that are visited.
+      if (!state->checks.looks_at(name)) state->manager->seen(name);
     });
   };
   return hooks;
