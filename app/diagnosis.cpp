@@ -6,6 +6,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "base/json_escape.hpp"
+
 namespace gatehouse::app {
 
 namespace json = boost::json;
@@ -118,7 +120,9 @@ class Examination {
       return add(f_.not_running.empty() ? Mark::trouble : Mark::unseen, "certificate", f_.unknown);
     const CertificateFinding& c = *f_.certificate;
     std::string words = c.state;
-    if (!c.authority.empty()) words += ", of " + c.authority;
+    const bool own = c.authority == "file" || c.authority == "custom";
+    if (own) words += ", your own";
+    if (!own && !c.authority.empty()) words += ", of " + c.authority;
     if (!c.not_after.empty()) words += ", valid until " + c.not_after;
     if (!c.renew_at.empty()) words += ", to be renewed at " + c.renew_at;
     add(serves() ? Mark::well : Mark::trouble, "certificate", words);
@@ -250,9 +254,14 @@ Diagnosis diagnose(const Findings& findings, Wall now) {
 
 std::string diagnosis_text(const Diagnosis& diagnosis) {
   std::string out;
-  for (const DiagnosisLine& line : diagnosis.lines)
-    out += fmt::format("{:<8} {:<12} {}\n", mark_word(line.mark), line.topic, line.text);
-  return out + "\n" + diagnosis.verdict + "\n";
+  for (const DiagnosisLine& line : diagnosis.lines) {
+    out += fmt::format("{:<8} {:<12} ", mark_word(line.mark), line.topic);
+    base::append_harmless(out, line.text);  // some of it is another server's
+    out += '\n';
+  }
+  out += '\n';
+  base::append_harmless(out, diagnosis.verdict);
+  return out + '\n';
 }
 
 std::string diagnosis_json(const std::string& host, const Diagnosis& diagnosis) {
