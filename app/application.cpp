@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <unistd.h>
+#include <unordered_set>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
@@ -294,10 +295,14 @@ std::vector<acme::CertificateStatus> Application::State::own_certificates() cons
   return all;
 }
 
+/// A row a name: what is stored under one of the user's own is not what is served.
 std::vector<acme::CertificateStatus> Application::State::certificate_status() const {
   auto all = certificates.status();
   if (!manager) return all;
-  for (auto& status : manager->status()) all.push_back(std::move(status));
+  std::unordered_set<std::string> own;
+  for (const auto& status : all) own.insert(status.name);
+  for (auto& status : manager->status())
+    if (!own.contains(status.name)) all.push_back(std::move(status));
   return all;
 }
 
