@@ -35,6 +35,10 @@ def program(gatehouse, text):
     started = gatehouse(text)
     until(lambda: state(started) == "active", "the first certificate")
     until(lambda: state(started, "inside.test") == "active", "the internal certificate")
+    # Served first, stored then: some commands read the storage.
+    storage = started.folder / "storage"
+    until(lambda: (storage / "certs" / NAME / "current").exists(), "its storing")
+    until(lambda: (storage / "internal/leaves/inside.test/current").exists(), "its storing")
     return started
 
 
