@@ -30,6 +30,8 @@ inline constexpr const char* internal_authority_name = "internal";
 struct Wanted {
   std::string id;  // in storage
   std::vector<std::string> names;
+  /// The caller has what the last order of this id gave, and may not have stored it yet.
+  bool another = false;
   std::string replaces;  // certificate id of its predecessor (RFC 9773 section 5); empty: none
   std::vector<std::string> challenges;  // no others are tried, in order; empty: as configured
   std::string first_challenge;          // of these: what last proved the names; empty: the first

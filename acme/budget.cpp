@@ -166,6 +166,11 @@ void AuthorityBudget::not_issued(const std::vector<std::string>& names) {
   for (const auto& domain : domains_of(names)) buckets.give_back(domain_key(domain), per_domain);
 }
 
+void AuthorityBudget::not_ordered(const std::vector<std::string>& names) {
+  not_issued(names);
+  if (counted_) buckets.give_back(orders_key, orders);
+}
+
 void AuthorityBudget::ordered_again(Time now) {
   if (counted_) buckets.take(orders_key, orders, now);
 }

@@ -104,6 +104,8 @@ class AuthorityBudget {
   void ordered_again(Buckets::Time now);
   /// The order came to nothing: no certificate was counted.
   void not_issued(const std::vector<std::string>& names);
+  /// The CA was not even asked for one.
+  void not_ordered(const std::vector<std::string>& names);
   void account_made(Buckets::Time now);
   void validation_failed(const std::string& name, Buckets::Time now, unsigned times = 1);
   /// The CA answered 429: `words` are its own, and empty the bucket they name.

@@ -50,6 +50,7 @@ struct Job {
   bool resumed = false;    // the order in `entry` is from before
   bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
   Loss loss = Loss::none;
+  bool another = false;
   std::optional<Verdicts> verdicts;  // set from the start
   std::string challenge;             // the type that proved the names, in this life
   unsigned orders = 0;               // placed, but for those that take another's place
@@ -112,6 +113,7 @@ struct Issuer::State {
   KeyMaker key_maker;
   std::set<std::string> running;       // ids
   std::set<std::string> orders_taken;  // URLs of orders that an obtain works on
+  std::set<std::string> handed_out;    // ids whose journalled order gave a certificate in this life
   uint64_t placed = 0;
 
   Errand errand_for(const std::vector<std::string>& names, std::chrono::seconds time_max) const;
@@ -164,7 +166,9 @@ uint64_t Issuer::accounts_made() const {
 }
 
 awaitable<void> Issuer::forget(std::string id) {
-  co_await state_->journal.drop(id);
+  const auto state = state_;
+  state->handed_out.erase(id);
+  co_await state->journal.drop(id);
 }
 
 awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
@@ -174,6 +178,7 @@ awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
   job.replaces = std::move(wanted.replaces);
+  job.another = wanted.another;
   const auto& configured = state->settings.challenges;
   job.verdicts.emplace(wanted.challenges.empty() ? configured : wanted.challenges,
                        wanted.first_challenge, wanted.verdicts_max);
@@ -259,6 +264,7 @@ awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
     job.loss = Loss::none;
     auto outcome = co_await attempt(job);
     if (outcome) {
+      handed_out.insert(job.id);
       Issued issued;
       issued.certificate = std::move(*outcome);
       issued.challenge = std::move(job.challenge);
@@ -279,6 +285,8 @@ awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
 /// What the journal holds of this certificate.
 awaitable<Outcome<void>> Issuer::State::recall(Job& job) {
   const auto& directory = client.authority().directory;
+  // A renewal so soon that nobody has called forget() yet wants another certificate, not the same.
+  if (job.another && handed_out.erase(job.id) > 0) co_await journal.drop(job.id);
   auto found = co_await journal.find(job.id);
   if (!found) {
     co_return storage_failure(found.error(), "the journal of the order", job.errand.attempt);

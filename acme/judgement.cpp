@@ -88,7 +88,11 @@ Choice choose(std::span<const Candidate> candidates, const Setback& setback, Tim
       later(held->until, false);
       continue;
     }
-    if (candidate.tried) continue;
+    if (candidate.tried) {
+      // One that is down may be asked anew when it is back, whatever the others have said.
+      any_open = any_open || candidate.open;
+      continue;
+    }
     const bool rehearse = setback.rehearsal == Rehearsal::due && candidate.staging;
     if (rehearse) {
       choice.kind = Choice::Kind::rehearse;

@@ -20,6 +20,9 @@ namespace {
 
 constexpr std::chrono::minutes housekeeping_interval{10};
 constexpr std::chrono::hours purge_interval{24};
+/// At the stop, for a write that is under way.
+constexpr std::chrono::seconds save_patience{5};
+
 }  // namespace
 
 Manager::State::State(asio::io_context& c, base::Fetcher& f, Storage& s, Solvers h,
@@ -58,6 +61,7 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
     if (!read) co_return read;
     self->storage_read = true;
   }
+  const auto desks_before = self->desks;
   self->set_desks(next);
   for (const auto& desk : self->desks) co_await load_budget(self, desk);
   if (self->stopped) co_return Result<void>();
@@ -68,6 +72,7 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
   self->review_entries();
   if (first) self->resume_journalled();
   self->start_standing(first);
+  if (!first && self->desks != desks_before) self->ask_others();
   if (next->acme.renew_before) self->vault.ledger().look_before_end(*next->acme.renew_before);
   self->arm_looks();
   if (first) {
@@ -128,8 +133,10 @@ void Manager::State::review_setback(Entry& entry) {
   const bool waits = entry.retry != 0 || entry.awaits_ca;
   const auto kind = choose(list, setback, clock.wall()).kind;
   const bool free = needs_person(setback) && kind == Choice::Kind::order;
-  if (!waits || (!mended && !free)) return;
-  begin_anew(setback);
+  // The limit of one CA says nothing about another's.
+  const bool elsewhere = setback.kind == FailureClass::rate_limit && kind == Choice::Kind::order;
+  if (!waits || (!mended && !free && !elsewhere)) return;
+  if (mended || free) begin_anew(setback);
   remember(entry);
   attempt_at(entry, clock.wall());
 }
@@ -148,6 +155,8 @@ void Manager::State::review_claim(Entry& entry, Claim claim) {
     entry.certificate.reset();
     entry.claim = claim;
     if (claim == Claim::on_demand) ++awaited_on_demand;
+    // What is stored is served at once: the order may take its time, or fail.
+    if (claim != Claim::none) begin_load(entry);
     return;
   }
   entry.asking = false;
@@ -227,6 +236,7 @@ void Manager::State::keep_house() {
         !entry->asking && entry->waiters.empty() && now - entry->wished > awaited_on_demand_kept)
       stale.push_back(name);
   for (const auto& name : stale) erase(name);
+  dismiss_retired();
   on_demand_budget.buckets.tidy(clock.wall());
   for (const auto& desk : desks) desk->budget.buckets.tidy(clock.wall());
   if (visits.changed()) note_change();
@@ -241,6 +251,9 @@ asio::awaitable<void> Manager::State::purge(std::shared_ptr<State> self) {
 }
 
 asio::awaitable<void> Manager::State::save_all(std::shared_ptr<State> self) {
+  // What is being written was true a moment ago.
+  const bool ended = co_await self->saving.close(save_patience);
+  if (ended) self->saving.open();
   co_await save_small_state(self);
   co_await save_index(self);
 }

@@ -61,10 +61,12 @@ void Manager::State::judged(const Swap& swap, const std::string& problem,
   setback.sentence =
       swap.name + ": the new certificate is not served: " + problem + "; the one before is back";
   entry->certificate = swap.before;
+  entry->authority = swap.before_from;
   entry->unsaved = false;
   entry->save_failures = 0;
   agenda.cancel(entry->save_retry);
   forget_look(swap.name);
+  plan_advice(*entry);
   plan_notice(*entry);
   const auto wait =
       retry_wait(FailureClass::validation, entry->deploy_failures + failures_ahead, entry->id);
@@ -79,7 +81,11 @@ void Manager::State::judged(const Swap& swap, const std::string& problem,
 /// Behind the write of the new one, if that is still under way: both are done in their order.
 asio::awaitable<void> Manager::State::roll_back(std::shared_ptr<State> self, Swap swap) {
   const std::string id = certificate_id(swap.name);
-  const bool moved = co_await self->vault.roll_back(id, swap.fresh->fingerprint());
+  bool moved = false;
+  if (swap.desk == self->internal_desk)
+    moved = co_await self->vault.roll_back_internal(id, swap.fresh->fingerprint());
+  else
+    moved = co_await self->vault.roll_back(id, swap.fresh->fingerprint());
   if (moved) base::log::info("{}: the new certificate was moved to quarantine/", swap.name);
   self->note_index_change();
   // Its order must not be continued by a restart.

@@ -101,6 +101,26 @@ void Manager::State::set_desks(const config::SnapshotPtr& next) {
     if (desk->staging) retired.push_back(desk->staging);
     retired.push_back(std::move(desk));
   }
+  dismiss_retired();
+}
+
+/// Those that nobody waits for any more: a CA that is not configured is not probed either.
+void Manager::State::dismiss_retired() {
+  std::unordered_set<DeskPtr> dismissed;
+  for (const auto& desk : retired)
+    if (desk->orders->running() == 0 && desk->orders->waiting() == 0) dismissed.insert(desk);
+  if (dismissed.empty()) return;
+  for (const auto& desk : dismissed) desk->orders->detach();
+  const auto gone = [&](const DeskPtr& desk) { return dismissed.contains(desk); };
+  std::erase_if(retired, gone);
+  for (const auto& [name, entry] : entries) std::erase_if(entry->left_at, gone);
+}
+
+/// The CAs are others now: one that was down, or had no order left, need not be waited for.
+void Manager::State::ask_others() {
+  for (auto& [name, until] : awaiting_budget) until = std::min(until, clock.wall());
+  serve_budget();
+  ca_available();
 }
 
 DeskPtr Manager::State::desk_of(const std::string& authority) const {

@@ -32,7 +32,11 @@ void Manager::State::rehearsal_passed(Entry& entry, const DeskPtr& desk) {
 }
 
 void Manager::State::failed(Entry& entry, const DeskPtr& desk, bool rehearsal, Failure failure) {
-  if (failure.sentence.empty()) return not_heard(entry);
+  if (failure.sentence.empty()) {
+    // It was not asked, and stays one of those that can be waited for.
+    if (!rehearsal) entry.tried.erase(desk->settings.name);
+    return not_heard(entry);
+  }
   const Wall now = clock.wall();
   entry.journalled = false;
   metrics.add(base::Metric::certificate_failures);
@@ -51,7 +55,8 @@ void Manager::State::failed(Entry& entry, const DeskPtr& desk, bool rehearsal, F
   const Verdict verdict = judge(entry.past.setback, failure, circumstances, now);
   remember(entry);
   Choice choice;
-  if (verdict.another) choice = choose(candidates(entry), entry.past.setback, now);
+  if (verdict.another && desk != internal_desk && !stopped)
+    choice = choose(candidates(entry), entry.past.setback, now);
   const bool next = choice.kind == Choice::Kind::order || choice.kind == Choice::Kind::rehearse;
   if (!next) return put_off(entry, desk, verdict, choice);
   base::log::warn("{}; {} is asked now", failure.sentence, desks[choice.which]->settings.name);
@@ -60,6 +65,7 @@ void Manager::State::failed(Entry& entry, const DeskPtr& desk, bool rehearsal, F
 
 /// The breaker opened before it was this one's turn: another CA, or with it when it closes.
 void Manager::State::not_heard(Entry& entry) {
+  if (stopped) return give_fallback(entry);
   if (entry.claim == Claim::internal) {
     await_ca(entry);
     return give_fallback(entry);

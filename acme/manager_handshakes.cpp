@@ -66,7 +66,9 @@ void Manager::State::acquire(std::string name, std::string client,
   const bool first_order = entry->ordering && hopeful && !entry->slow;
   if (entry->loading || entry->asking || first_order) {
     if (entry->ordering) entry->ordering->orders->raise(entry->order_id(), Urgency::visited);
-    if (entry->loading && !entry->reading) load_queue.push_front(entry->name);
+    // The first of those who wait takes it to the front.
+    const bool hurry = entry->loading && !entry->reading && entry->waiters.empty();
+    if (hurry) load_queue.push_front(entry->name);
     park(*entry, std::move(client), std::move(deliver));
     return;
   }

@@ -230,6 +230,8 @@ void Manager::State::note_index_change() {
 
 asio::awaitable<void> Manager::State::save_index(std::shared_ptr<State> self) {
   if (std::exchange(self->index_saving, true)) co_return;
+  co_await self->saving.enter();
+  const Inside inside(self->saving);
   auto saved = co_await self->vault.save_index();
   self->index_saving = false;
   if (!saved && !self->index_failed)

@@ -95,6 +95,7 @@ asio::awaitable<void> Manager::State::load(std::shared_ptr<State> self, std::str
   Entry* before = self->find(name);
   if (before == nullptr || !before->loading || before->reading) {
     --self->loads_running;
+    if (!self->stopped) self->start_loads();
     co_return;
   }
   before->reading = true;
@@ -119,7 +120,12 @@ void Manager::State::loaded(Entry& entry, Result<StoredCertificate> stored) {
   entry.loading = entry.reading = false;
   if (entry.claim == Claim::none) {
     give_fallback(entry);
-    return erase(entry.name);
+    if (!entry.ordering) erase(entry.name);
+    return;
+  }
+  if (entry.certificate) {  // an order was faster
+    entry.stored_checked = true;
+    return give_certificate(entry);
   }
   if (!stored && stored.error().kind == ErrorKind::io) {
     // It is there and cannot be read: an order would only hide that.
@@ -159,6 +165,7 @@ void Manager::State::loaded(Entry& entry, Result<StoredCertificate> stored) {
 }
 
 void Manager::State::missing(Entry& entry) {
+  if (entry.ordering) return;  // its end is what matters
   if (!entry.on_demand() || entry.permitted) return want(entry);
   if (entry.journalled) {
     entry.permitted = entry.counted = true;  // it was, before the restart
@@ -314,6 +321,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   Order order;
   order.wanted.id = entry.order_id();
   order.wanted.names = {entry.name};
+  order.wanted.another = entry.certificate != nullptr && !entry.journalled;
   order.wanted.first_challenge = entry.past.challenge;
   if (!rehearsal) order.wanted.verdicts_max = validations_left(entry.past.setback, clock.wall());
   if (!rehearsal) order.wanted.replaces = replaced_by(entry, *desk);
@@ -334,7 +342,7 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   if (still == nullptr) return;
   still->ordering.reset();
   still->rehearsing = false;
-  if (std::exchange(still->budgeted, false)) desk->budget.not_issued({name});
+  if (std::exchange(still->budgeted, false)) desk->budget.not_ordered({name});
   attempt_at(*still, clock.wall() + full_queue_retry);
   give_fallback(*still);
 }
@@ -348,20 +356,16 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool 
   entry->rehearsing = false;
   if (!rehearsal) count_placed(*entry, *desk, outcome ? outcome->orders : outcome.error().orders);
   if (outcome || !outcome.error().sentence.empty()) renewal_over(name);
-  if (!outcome && entry->budgeted) desk->budget.not_issued({name});
+  if (!outcome && entry->budgeted) {
+    const Failure& failure = outcome.error();
+    const bool asked = failure.orders > 0 || (!failure.local && !failure.sentence.empty());
+    asked ? desk->budget.not_issued({name}) : desk->budget.not_ordered({name});
+  }
   entry->budgeted = false;
-  if (entry->claim == Claim::none) {  // its site was removed meanwhile: kept for its return
-    if (outcome && !rehearsal) {
-      CertificateNote note;
-      note.name = name;
-      note.authority = desk->settings.name;
-      asio::co_spawn(
-          control,
-          write(shared_from_this(), name, outcome->certificate, note, desk, desk == internal_desk),
-          asio::detached);
-    }
-    give_fallback(*entry);
-    return erase(name);
+  const bool other_mode = (entry->claim == Claim::internal) != (desk == internal_desk);
+  if (entry->claim == Claim::none || other_mode) {
+    const bool kept = outcome && !rehearsal;
+    return unclaimed(*entry, desk, kept ? outcome->certificate : nullptr);
   }
   if (!outcome)
     failed(*entry, desk, rehearsal, outcome.error());
@@ -369,6 +373,27 @@ void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool 
     rehearsal_passed(*entry, desk);
   else
     obtained(*entry, desk, std::move(*outcome));
+}
+
+/// Its site was removed while it was ordered, or has another mode now: what came of the order is
+/// kept for a return.
+void Manager::State::unclaimed(Entry& entry, const DeskPtr& desk, tls::CertificatePtr issued) {
+  const std::string name = entry.name;
+  if (issued) {
+    CertificateNote note;
+    note.name = name;
+    note.authority = desk->settings.name;
+    asio::co_spawn(control,
+                   write(shared_from_this(), name, std::move(issued), std::move(note), desk,
+                         desk == internal_desk),
+                   asio::detached);
+  }
+  if (entry.claim == Claim::none) {
+    give_fallback(entry);
+    return erase(name);
+  }
+  entry.journalled = false;
+  begin_load(entry);
 }
 
 /// What the CA counts of one attempt's orders beyond what was taken when it began: those after a
@@ -401,7 +426,9 @@ void Manager::State::obtained(Entry& entry, const DeskPtr& desk, Issued issued) 
   agenda.cancel(entry.retry);
   // A clock far ahead makes even a new certificate look old.
   entry.renewed_at = clock.wall();
-  const Swap swap{entry.name, issued.certificate, entry.certificate, desk};
+  // A revoked one is nothing to return to.
+  const auto before = is_revoked(entry) ? nullptr : entry.certificate;
+  const Swap swap{entry.name, issued.certificate, before, entry.authority, desk};
   adopt(entry, std::move(issued.certificate), desk->settings.name);
   remember(entry);
   const std::string said = fmt::format(

@@ -91,8 +91,10 @@ bool Manager::State::renewal_due_now(const std::string& name) {
     return false;
   }
   if (entry->loading) return true;
-  const bool waits = entry->retry != 0 || entry->awaits_ca || awaiting_budget.contains(name);
-  if (!entry->certificate || entry->ordering || waits) return false;
+  const bool waits =
+      entry->retry != 0 || entry->awaits_ca || entry->asking || awaiting_budget.contains(name);
+  if (entry->ordering || waits) return false;
+  // Even without a certificate: what ended long ago gave way to the fallback before its turn came.
   renew(*entry);
   return true;
 }
@@ -126,10 +128,14 @@ void Manager::State::renew(Entry& entry) {
 
 void Manager::State::renew_permitted(const std::string& name, Answer answer) {
   Entry* entry = find(name);
-  if (entry == nullptr || !entry->certificate || stopped) return renewal_over(name);
-  if (answer == Answer::allowed) return want(*entry);
+  if (entry == nullptr || stopped) return renewal_over(name);
+  if (answer == Answer::allowed) {
+    entry->permitted = entry->counted = true;
+    return want(*entry);
+  }
   if (answer == Answer::unknown) {
-    const auto wait = shortened(unanswered_retry, lifetime_of(*entry->certificate), clock.wall());
+    std::chrono::milliseconds wait = unanswered_retry;
+    if (entry->certificate) wait = shortened(wait, lifetime_of(*entry->certificate), clock.wall());
     return attempt_at(*entry, clock.wall() + wait);
   }
   base::log::info("{}: no longer permitted on demand, its certificate is not renewed", name);
@@ -306,8 +312,8 @@ void Manager::State::written(const std::string& name, const tls::CertificatePtr&
       entry->save_failures = 0;
       forget_revoked(*entry);
     }
-    // A newer order of this name would have a journal of its own by now.
-    if (entry != nullptr && entry->ordering) return;
+    // A newer order of this name has a journal of its own by now.
+    if (entry != nullptr && (entry->ordering || !current)) return;
     std::vector<DeskPtr> places{desk};
     if (entry != nullptr)
       for (auto& other : std::exchange(entry->left_at, {}))

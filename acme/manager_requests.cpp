@@ -191,7 +191,7 @@ asio::awaitable<Result<void>> Manager::State::renew_by_person(std::shared_ptr<St
   if (!taken) co_return taken.error();
   Entry& entry = **taken;
   if (entry.ordering) {
-    entry.ordering->orders->raise(entry.id, Urgency::expiring);
+    entry.ordering->orders->raise(entry.order_id(), Urgency::expiring);
     co_return Result<void>();
   }
   const Wall now = self->clock.wall();
@@ -211,6 +211,7 @@ Result<void> Manager::State::order_by_person(Entry& entry) {
   awaiting_ca.erase(name);
   leave_budget(name);
   entry.awaits_ca = false;
+  entry.asking = false;  // whatever is answered: a person has
   entry.turn = 0;
   entry.renewed_at = {};
   entry.permitted = entry.counted = true;
@@ -303,9 +304,8 @@ Result<DeskPtr> Manager::State::issuer_of(const Entry& entry) const {
                  fmt::format("{}: it is of gatehouse's own authority, which publishes no "
                              "revocations: replace it with 'renew --force'",
                              entry.name));
-  for (const auto* list : {&desks, &retired})
-    for (const auto& desk : *list)
-      if (desk->settings.name == entry.authority && desk->orders->authority().revoke) return desk;
+  const DeskPtr desk = desk_of(entry.authority);
+  if (desk && desk->orders->authority().revoke) return desk;
   return Error(ErrorKind::unavailable,
                fmt::format("{}: its CA, {}, is no longer configured: add it to acme.ca to revoke "
                            "what it issued",

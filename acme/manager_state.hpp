@@ -27,6 +27,7 @@
 #include "acme/orders.hpp"
 #include "acme/schedule.hpp"
 #include "acme/setbacks.hpp"
+#include "acme/turnstile.hpp"
 #include "acme/vault.hpp"
 #include "acme/visits.hpp"
 
@@ -175,6 +176,8 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   DeskPtr desk_for(const config::CertificateAuthority& settings, const config::SnapshotPtr& next);
   DeskPtr make_desk(Authority authority, const config::CertificateAuthority& settings,
                     const config::Acme& acme);
+  void dismiss_retired();
+  void ask_others();
   DeskPtr desk_of(const std::string& authority) const;
   std::vector<Candidate> candidates(const Entry& entry) const;
   void count_orders(Desk& desk);
@@ -237,6 +240,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void submit(Entry& entry, const DeskPtr& desk, bool rehearsal);
   void ordered(const std::string& name, const DeskPtr& desk, bool rehearsal,
                Outcome<Issued> outcome);
+  void unclaimed(Entry& entry, const DeskPtr& desk, tls::CertificatePtr issued);
   void count_placed(Entry& entry, Desk& desk, unsigned orders);
   void obtained(Entry& entry, const DeskPtr& desk, Issued issued);
 
@@ -256,10 +260,11 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool ca_wanted() const;
 
   // manager_checks.cpp
-  /// A certificate that took the place of `before`, null if there was none.
+  /// A certificate that took the place of `before`, null if there was none to return to.
   struct Swap {
     std::string name;
     tls::CertificatePtr fresh, before;
+    std::string before_from;  // the CA that issued it
     DeskPtr desk;
   };
   void check_served(const Swap& swap);
@@ -386,6 +391,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool index_failed = false;
   bool storage_read = false;
   std::string ask_tested_url;
+  Turnstile saving;
   bool small_state_saving = false;
   bool small_state_failed = false;
   base::Monotonic::time_point small_state_rest{};  // not before: much was written

@@ -122,6 +122,7 @@ void Orders::stop() {
 
 void Orders::detach() {
   stopped_ = detached_ = true;
+  agenda_.cancel(probe_);
   waiting_.clear();
   place_of_.clear();
   events_ = {};
@@ -159,7 +160,8 @@ Orders::Waiting::iterator Orders::next() {
 void Orders::attempt(const RunPtr& run) {
   run->trying = true;
   run->since = clock_.monotonic();
-  run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
+  run->suspicion =
+      agenda_.after(suspect_after, [self = shared_from_this(), run] { self->suspect(run); });
   asio::co_spawn(
       control_, guarded(shared_from_this(), run->order.wanted),
       asio::bind_cancellation_slot(
@@ -217,9 +219,9 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
   if (run->tries < std::size(try_waits)) {
     const Monotonic::duration wait = std::max<Monotonic::duration>(try_waits[run->tries], told);
     ++run->tries;
-    agenda_.after(wait, [this, run] {
-      if (!breaker_.open() && !stopped_) return attempt(run);
-      finish(run, interrupted(authority_.name));
+    agenda_.after(wait, [self = shared_from_this(), run] {
+      if (!self->breaker_.open() && !self->stopped_) return self->attempt(run);
+      self->finish(run, interrupted(self->authority_.name));
     });
     return true;
   }
@@ -239,7 +241,8 @@ void Orders::finish(const RunPtr& run, Outcome<Issued> outcome) {
 void Orders::suspect(const RunPtr& run) {
   run->suspicion = 0;
   if (!run->trying || breaker_.open()) return;
-  run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
+  run->suspicion =
+      agenda_.after(suspect_after, [self = shared_from_this(), run] { self->suspect(run); });
   // Many orders may have begun together: one look speaks for all of them.
   if (last_probe_ == judged_) probe();
 }
@@ -277,9 +280,9 @@ void Orders::arm_probe() {
   if (probe_ != 0 && due == probe_due_) return;
   agenda_.cancel(probe_);
   probe_due_ = due;
-  probe_ = agenda_.at(due, [this] {
-    probe_ = 0;
-    probe();
+  probe_ = agenda_.at(due, [self = shared_from_this()] {
+    self->probe_ = 0;
+    self->probe();
   });
 }
 
@@ -305,9 +308,9 @@ void Orders::probe() {
                                                 if (well || number > self->judged_)
                                                   self->probed(number, well);
                                               }));
-  agenda_.after(probe_patience, [this, number, interrupt] {
-    if (number <= judged_) return;
-    probed(number, false);
+  agenda_.after(probe_patience, [self = shared_from_this(), number, interrupt] {
+    if (number <= self->judged_ || self->detached_) return;
+    self->probed(number, false);
     interrupt->emit(asio::cancellation_type::terminal);
   });
 }

@@ -179,8 +179,9 @@ bool Vault::remembers(const std::string& id, const CertificateNote& note) const 
 asio::awaitable<Result<StoredCertificate>> Vault::load(std::string id, std::string name) {
   if (ledger_.place(id) == Ledger::Place::archive) {
     auto moved = co_await storage_.move("archive/" + id, "certs/" + id);
-    if (!moved) co_return moved.error();
-    ledger_.put(id, Ledger::Place::certs);
+    // Another who wants it may have brought it back meanwhile.
+    if (!moved && ledger_.place(id) != Ledger::Place::certs) co_return moved.error();
+    if (moved) ledger_.put(id, Ledger::Place::certs);
   }
   if (!holds(id)) co_return Error(ErrorKind::not_found, id + " is not stored");
   const std::string folder = "certs/" + id;
@@ -228,22 +229,33 @@ asio::awaitable<bool> Vault::set_aside(std::string folder) {
 }
 
 asio::awaitable<bool> Vault::roll_back(std::string id, std::string fingerprint) {
-  const std::string folder = "certs/" + id;
+  auto before = co_await roll_back_in("certs/" + id, std::move(fingerprint));
+  if (before) co_await remember(id, before->note);
+  co_return before.has_value();
+}
+
+asio::awaitable<bool> Vault::roll_back_internal(std::string id, std::string fingerprint) {
+  auto before = co_await roll_back_in("internal/leaves/" + id, std::move(fingerprint));
+  co_return before.has_value();
+}
+
+asio::awaitable<Result<StoredCertificate>> Vault::roll_back_in(std::string folder,
+                                                               std::string fingerprint) {
+  const Error stays(ErrorKind::not_found, folder + " has nothing to return to");
   auto bad = co_await load_from(folder);
-  if (!bad || bad->certificate->fingerprint() != fingerprint) co_return false;
+  if (!bad || bad->certificate->fingerprint() != fingerprint) co_return stays;
   const std::string generation = co_await current_of(folder);
   auto names = co_await storage_.list(folder);
-  if (!names) co_return false;
+  if (!names) co_return names.error();
   const bool earlier = std::any_of(names->begin(), names->end(), [&](const std::string& name) {
     return name.size() == generation.size() && name < generation;
   });
-  if (!earlier) co_return false;
+  if (!earlier) co_return stays;
   const bool moved = co_await set_aside(folder);
-  if (!moved) co_return false;
+  if (!moved) co_return stays;
   // Reading it points `current` to it.
   auto before = co_await load_from(folder);
-  if (before) co_await remember(id, before->note);
-  co_return before.has_value();
+  co_return before;
 }
 
 asio::awaitable<Result<StoredCertificate>> Vault::load_internal(std::string id) {

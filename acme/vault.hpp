@@ -82,8 +82,11 @@ class Vault {
   boost::asio::awaitable<base::Result<void>> save_internal(std::string id,
                                                            tls::CertificatePtr certificate,
                                                            CertificateNote note);
+  boost::asio::awaitable<bool> roll_back_internal(std::string id, std::string fingerprint);
 
  private:
+  boost::asio::awaitable<base::Result<StoredCertificate>> roll_back_in(std::string folder,
+                                                                       std::string fingerprint);
   boost::asio::awaitable<base::Result<StoredCertificate>> load_from(std::string folder);
   boost::asio::awaitable<std::string> current_of(std::string folder);
   boost::asio::awaitable<bool> set_aside(std::string folder);

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <map>
 #include <unistd.h>
-#include <unordered_set>
 #include <utility>
 
 #include <boost/asio/co_spawn.hpp>
@@ -299,10 +298,9 @@ std::vector<acme::CertificateStatus> Application::State::own_certificates() cons
 std::vector<acme::CertificateStatus> Application::State::certificate_status() const {
   auto all = certificates.status();
   if (!manager) return all;
-  std::unordered_set<std::string> own;
-  for (const auto& status : all) own.insert(status.name);
+  // A name's own certificate is what is served; that in storage waits until it is taken away.
   for (auto& status : manager->status())
-    if (!own.contains(status.name)) all.push_back(std::move(status));
+    if (!certificates.details(status.name)) all.push_back(std::move(status));
   return all;
 }
 

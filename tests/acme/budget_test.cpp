@@ -118,6 +118,16 @@ TEST_CASE("Of five orders for one name set a week, one is kept for a person") {
   CHECK(budget.ready_at({"a.example.com"}, start) == start);
 }
 
+TEST_CASE("An order that the CA was never asked for costs nothing") {
+  AuthorityBudget budget(true);
+  budget.ordered({"a.example.com"}, start);
+  budget.not_ordered({"a.example.com"});
+  const BudgetLeft left = budget.left({"a.example.com"}, start);
+  CHECK(left.orders == 300);
+  CHECK(left.domain == 50);
+  CHECK(left.name_set == 5);
+}
+
 TEST_CASE("50 certificates a registered domain a week, 300 orders in three hours") {
   AuthorityBudget budget(true);
   for (int number = 0; number < 50; ++number)

@@ -115,13 +115,20 @@ TEST_CASE("a certificate is obtained from a real CA, verified, and its journal k
   CHECK(outcome->certificate->serial() == serial);
   CHECK(town.orders() == 1);
 
+  auto another = wanted(name, {name});  // a renewal before it is stored: not the same one
+  another.another = true;
+  outcome = await(life->control, life->issuer.obtain(another));
+  REQUIRE(outcome.has_value());
+  CHECK(outcome->certificate->serial() != serial);
+  CHECK(town.orders() == 2);
+
   await(life->control, life->issuer.forget(name));
   CHECK_FALSE(town.storage.files.contains(order_file));
   CHECK_FALSE(town.storage.files.contains(key_file));
   outcome = life->obtain(name, {name});
   REQUIRE(outcome.has_value());
   CHECK(outcome->certificate->serial() != serial);
-  CHECK(town.orders() == 2);
+  CHECK(town.orders() == 3);
   CHECK(town.accounts() == 1);
 }
 

@@ -76,6 +76,10 @@ TEST_CASE("When nobody can be asked, the choice says what to wait for") {
   choice = choose(list, setback, start);
   CHECK(choice.kind == Kind::await);
   CHECK(choice.until == start + 30min);
+  // Also one that was asked in this round: it did not answer.
+  list[0].tried = true;
+  CHECK(choose(list, setback, start).kind == Kind::await);
+  list[0].tried = false;
   setback.holds["one"] = {start + 5h, true, 7};
   CHECK(choose(list, setback, start).kind == Kind::wait);
   setback.holds["two"] = {start + 3h, true, 7};

@@ -1,4 +1,5 @@
 // What a person may ask the manager for, over a CA that the test scripts.
+#include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -10,6 +11,7 @@
 #include "tests/support/manual_clock.hpp"
 #include "tests/support/memory_storage.hpp"
 #include "tests/support/result.hpp"
+#include "tests/support/scripted_server.hpp"
 #include "tls/certificate_builder.hpp"
 #include "tls/internal_authority.hpp"
 
@@ -114,6 +116,11 @@ struct World {
     ManagerHooks hooks;
     hooks.serve = [this](const std::string& name, tls::CertificatePtr one) { served[name] = one; };
     hooks.withdraw = [this](const std::string& name) { served.erase(name); };
+    hooks.check = [this](const std::string&, const tls::CertificatePtr& one,
+                         const std::function<void(std::string)>& report) {
+      asio::post(control,
+                 [report, problem = problem_of ? problem_of(one) : ""] { report(problem); });
+    };
     manager = std::make_unique<Manager>(
         control, fetcher, memory, Solvers{http01, tls_alpn01}, clock, metrics.control(),
         std::move(hooks),
@@ -172,6 +179,8 @@ struct World {
   Ca ca;
   config::Snapshot snapshot;
   std::map<std::string, tls::CertificatePtr> served;
+  /// What a visitor would find wrong with the certificate; empty: nothing.
+  std::function<std::string(const tls::CertificatePtr&)> problem_of;
   std::unique_ptr<Manager> manager;
 };
 
@@ -280,6 +289,43 @@ TEST_CASE("A person does not wait for the next attempt after a failure") {
   CHECK(world.show("a.example")->status.state == "active");
 }
 
+TEST_CASE("A person's order stands, whatever 'ask' answers meanwhile") {
+  World world;
+  size_t asked = 0;
+  const test::ScriptedServer server(world.control, [&](const test::ScriptedRequest&) {
+    ++asked;
+    test::ScriptedReply reply;
+    reply.status = 404;
+    return reply;
+  });
+  world.site("*.shops.example", Mode::on_demand);
+  world.snapshot.on_demand.allow.clear();
+  world.snapshot.on_demand.ask = server.url("/ask");
+  world.configure();
+  const size_t before = asked;
+  const auto ask_for = [&](const std::string& name) {
+    auto outcome = std::make_shared<std::optional<tls::Acquired::Outcome>>();
+    world.manager->acquire(name, "127.0.0.1",
+                           [outcome](tls::Acquired given) { *outcome = given.outcome; });
+    return outcome;
+  };
+  const auto run_until = [&](const std::function<bool()>& done) {
+    for (int turn = 0; turn < 1000 && !done(); ++turn) {
+      world.control.restart();
+      world.control.run_one_for(10s);
+    }
+    REQUIRE(done());
+  };
+  const auto first = ask_for("a.shops.example");
+  REQUIRE(world.renew("a.shops.example"));
+  CHECK(*first == tls::Acquired::Outcome::ready);
+  run_until([&] { return asked == before + 1; });
+  const auto second = ask_for("b.shops.example");
+  run_until([&] { return second->has_value(); });
+  CHECK(*second == tls::Acquired::Outcome::denied);
+  CHECK(world.show("a.shops.example")->status.state == "active");
+}
+
 TEST_CASE("The last order of a name is kept for a person, who has no more than that") {
   World world(letsencrypt);
   const auto used_up = [&](int taken) {
@@ -363,6 +409,19 @@ TEST_CASE("What is revoked is replaced at once and served until then") {
   CHECK(world.serial("a.example") != first);
   CHECK(world.show("a.example")->status.state == "active");
   CHECK(world.memory.files.count("revoked/a.example") == 0);
+}
+
+TEST_CASE("What is revoked is not returned to, even where the new one is not seen") {
+  World world;
+  world.site("a.example");
+  world.configure();
+  const std::string first = world.serial("a.example");
+  world.problem_of = [first](const tls::CertificatePtr& one) {
+    return one->serial() == first ? "" : "another is shown";
+  };
+  REQUIRE(world.revoke("a.example"));
+  CHECK(world.ca.orders.size() == 2);
+  CHECK(world.serial("a.example") != first);
 }
 
 TEST_CASE("A revoked certificate is not taken for a good one after a restart") {

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "acme/certificate_details.hpp"
 #include "acme/manager_state.hpp"
 #include "acme/names.hpp"
 #include "acme/on_demand.hpp"
@@ -165,7 +166,11 @@ struct World {
         control, fetcher, *storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
         std::move(hooks),
         [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
-          return ca.authority(settings);
+          const auto desk = std::make_shared<int>();
+          desks.push_back(desk);
+          Authority made = ca.authority(settings);
+          made.accounts_made = [desk] { return uint64_t{0}; };
+          return made;
         });
   }
   config::Site& site(const std::string& host, Mode mode) {
@@ -243,6 +248,7 @@ struct World {
   /// What a visitor would find wrong with the certificate; empty: nothing.
   std::function<std::string(const std::string& name, const tls::CertificatePtr&)> problem_of;
   int checks = 0;
+  std::vector<std::weak_ptr<int>> desks;  // what is left of each authority that was made
   std::unique_ptr<Manager> manager;
 };
 
@@ -852,6 +858,57 @@ TEST_CASE("A removed site's certificate is archived, and back without an order")
   CHECK(world.ca.orders == std::vector<std::string>{"a.example", "b.example"});
 }
 
+TEST_CASE("A site that returns while its renewal runs is served at once with what is stored") {
+  World world;
+  const auto sites = world.snapshot.sites;
+  world.site("a.example", Mode::automatic);
+  stock(world, {"a.example"}, 70 * 24h);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  const auto with_it = std::exchange(world.snapshot.sites, sites);
+  REQUIRE(world.ca.orders.size() == 1);
+  const auto old = world.served["a.example"]->fingerprint();
+  REQUIRE(world.configure());
+  CHECK_FALSE(world.served.contains("a.example"));
+  world.snapshot.sites = with_it;
+  REQUIRE(world.configure());
+  REQUIRE(world.served.contains("a.example"));
+  CHECK(world.served["a.example"]->fingerprint() == old);
+  CHECK(world.at_once("a.example") == Given::ready);
+  SECTION("and with the new one when it is there") {
+    world.ca.release();
+    world.settle();
+    CHECK(world.served["a.example"]->fingerprint() != old);
+  }
+  SECTION("and still when the renewal fails") {
+    world.ca.fail(FailureClass::validation);
+    world.ca.release();
+    world.settle();
+    CHECK(world.served["a.example"]->fingerprint() == old);
+  }
+  CHECK(world.ca.orders.size() == 1);
+}
+
+TEST_CASE("A site that becomes internal while its order runs gets no other certificate") {
+  World world;
+  auto& site = world.site("a.example", Mode::automatic);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  REQUIRE(world.ca.orders.size() == 1);
+  site.certificates = Mode::internal;
+  REQUIRE(world.configure());
+  SECTION("that comes after all") {}
+  SECTION("nor is another CA asked") {
+    world.ca.fail(FailureClass::rate_limit);
+  }
+  world.ca.release();
+  world.settle();
+  REQUIRE(world.served.contains("a.example"));
+  CHECK(world.served["a.example"]->issuer() != "Scripted CA");
+  CHECK(world.memory.folders.contains("internal/leaves/a.example"));
+  CHECK(world.ca.orders.size() == 1);
+}
+
 TEST_CASE("An archived certificate is removed 30 days after its end, not before") {
   World world;
   world.site("a.example", Mode::automatic);
@@ -899,6 +956,47 @@ TEST_CASE("A reload drops neither a waiting handshake nor a running order") {
   REQUIRE(waiting->times == 1);
   CHECK(waiting->given->outcome == Given::ready);
   CHECK(world.served.contains("new.example"));
+}
+
+TEST_CASE("What a reload leaves of the CAs before it ends with their last order") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.hang = true;
+  REQUIRE(world.configure());
+  CHECK(world.desks.size() == 1);
+  for (int number = 0; number < 20; ++number) {
+    world.snapshot.acme.email = fmt::format("n{}@example.com", number);
+    REQUIRE(world.configure());
+  }
+  const auto alive = [&] {
+    return std::count_if(world.desks.begin(), world.desks.end(),
+                         [](const auto& desk) { return !desk.expired(); });
+  };
+  CHECK(world.desks.size() == 21);
+  CHECK(alive() == 2);  // one has an order that runs
+  world.ca.fail(FailureClass::internal);
+  world.ca.release();
+  world.settle();
+  world.pass(11min);
+  CHECK(alive() == 1);
+  world.ca.failure.reset();
+  world.pass(17min);
+  CHECK(world.served.contains("a.example"));
+}
+
+TEST_CASE("A CA that is no longer configured is not looked at") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::transport);
+  world.ca.probe_well = false;
+  REQUIRE(world.configure());
+  world.pass(2min);
+  const int before = world.ca.probes;
+  CHECK(before > 0);
+  world.snapshot.acme.authorities.clear();
+  REQUIRE(world.configure());
+  world.pass(10min);
+  CHECK(world.ca.probes == before);
 }
 
 TEST_CASE("An order that a former process left is continued without asking or counting") {
@@ -999,6 +1097,22 @@ TEST_CASE("Of many stored names a part is loaded at the start, the others at the
   CHECK(world.at_once(names.back()) == Given::ready);
   CHECK(world.status(names.back()).state == "active");
   CHECK(world.ca.orders.empty());
+}
+
+TEST_CASE("A name that hundreds come for at once holds up no other's load") {
+  World world;
+  world.site("*.shops.example", Mode::on_demand);
+  allow(world, "*.shops.example");
+  stock(world, {"a.shops.example"});
+  REQUIRE(world.configure());
+  std::vector<std::shared_ptr<World::Answer>> answers;
+  for (int visitor = 0; visitor < 250; ++visitor)
+    answers.push_back(world.ask_for("a.shops.example", fmt::format("192.0.2.{}", visitor)));
+  world.site("inside.example", Mode::internal);
+  REQUIRE(world.configure());
+  for (const auto& answer : answers) CHECK(answer->times == 1);
+  CHECK(world.served.contains("a.shops.example"));
+  CHECK(world.served.contains("inside.example"));
 }
 
 TEST_CASE("Renewals of names that are not loaded come from the index, paced, behind visitors") {
@@ -1133,6 +1247,40 @@ TEST_CASE("A new certificate that is not what visitors see gives way to the one 
   REQUIRE(world.configure());
   CHECK(world.served["a.example"]->fingerprint() != old->fingerprint());
   CHECK(world.ca.orders.size() == 3);
+}
+
+TEST_CASE("An internal certificate that is not seen gives way for good, too") {
+  World world;
+  world.site("inside.example", Mode::internal);
+  REQUIRE(world.configure());
+  const auto old = world.served["inside.example"];
+  world.problem_of = [old](const std::string&, const tls::CertificatePtr& one) {
+    return one == old ? "" : "the listener shows another";
+  };
+  REQUIRE(test::await(world.control, world.manager->renew("inside.example", true)));
+  world.settle();
+  CHECK(world.checks == 3);
+  CHECK(world.served["inside.example"] == old);
+  world.start();
+  REQUIRE(world.configure());
+  CHECK(world.served["inside.example"]->serial() == old->serial());
+  CHECK(world.ca.orders.empty());
+}
+
+TEST_CASE("The certificate that is back is still that of the CA which issued it") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  const auto old = world.served["a.example"];
+  world.snapshot.acme.authorities[0].name = "other-ca";
+  REQUIRE(world.configure());
+  world.problem_of = [old](const std::string&, const tls::CertificatePtr& one) {
+    return one == old ? "" : "the listener shows another";
+  };
+  REQUIRE(test::await(world.control, world.manager->renew("a.example", true)));
+  world.settle();
+  REQUIRE(world.served["a.example"] == old);
+  CHECK(test::await(world.control, world.manager->show("a.example"))->authority == "test-ca");
 }
 
 TEST_CASE("Where not even the certificate before is seen, the new one stays") {
@@ -1278,6 +1426,73 @@ TEST_CASE("When stop has stored them, the visits are in the storage") {
   world.settle();
   CHECK(stored);
   CHECK_THAT(world.memory.files["on_demand/visits.json"], Catch::Contains("a.example"));
+}
+
+namespace {
+
+/// A storage whose writes of single files may take as long as the test wants.
+struct SlowStorage final : Storage {
+  SlowStorage(Storage& s, asio::io_context& c)
+      : storage(s), released(c, asio::steady_timer::time_point::max()) {}
+
+  template <class T>
+  using Awaitable = asio::awaitable<T>;
+  Awaitable<base::Result<std::string>> load(std::string path) override {
+    return storage.load(std::move(path));
+  }
+  Awaitable<base::Result<void>> store(std::string path, std::string bytes) override {
+    boost::system::error_code error;
+    if (slow) co_await released.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    auto stored = co_await storage.store(std::move(path), std::move(bytes));
+    co_return stored;
+  }
+  Awaitable<base::Result<void>> store_set(std::string folder, FileSet files) override {
+    return storage.store_set(std::move(folder), std::move(files));
+  }
+  Awaitable<base::Result<FileSet>> load_set(std::string folder) override {
+    return storage.load_set(std::move(folder));
+  }
+  Awaitable<base::Result<void>> move(std::string from, std::string to) override {
+    return storage.move(std::move(from), std::move(to));
+  }
+  Awaitable<base::Result<std::vector<std::string>>> list(std::string folder) override {
+    return storage.list(std::move(folder));
+  }
+  Awaitable<std::vector<std::string>> current(std::vector<std::string> folders) override {
+    return storage.current(std::move(folders));
+  }
+
+  Storage& storage;
+  asio::steady_timer released;
+  bool slow = false;
+};
+
+}  // namespace
+
+TEST_CASE("What changed while an earlier state was being written is stored by the stop, too") {
+  World world;
+  SlowStorage slow(world.memory, world.control);
+  world.storage = &slow;
+  world.start();
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  slow.slow = true;
+  world.ask_for("a.example");
+  world.pass(10s);
+  world.ask_for("b.example");
+  world.settle();
+  bool stored = false;
+  world.manager->stop([&] { stored = true; });
+  world.settle();
+  CHECK_FALSE(stored);
+  slow.slow = false;
+  slow.released.cancel();
+  world.settle();
+  CHECK(stored);
+  CHECK_THAT(world.memory.files["on_demand/visits.json"], Catch::Contains("b.example"));
+  world.manager.reset();
+  world.settle();
 }
 
 TEST_CASE("A manager that ends with orders and handshakes under way leaves nothing behind") {

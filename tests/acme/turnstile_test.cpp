@@ -99,6 +99,7 @@ TEST_CASE("a wait to be alone that is given up opens again") {
   turnstile.leave();
   turnstile.leave();
   CHECK(test::await(control, turnstile.close(1ms)));
+  turnstile.open();
 }
 
 }  // namespace gatehouse::acme

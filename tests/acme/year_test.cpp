@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <map>
 
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <catch2/catch.hpp>
 
 #include "acme/certificate_details.hpp"
@@ -44,8 +46,15 @@ struct Scripted {
   std::string challenge = "http-01";
   unsigned verdicts = 0;  // on the way to a certificate
   unsigned orders = 0;
+  bool hangs = false;  // until release()
+  std::vector<std::shared_ptr<asio::steady_timer>> hanging;
   std::vector<Asked> asked;
   std::vector<Wall> looks;  // at renewal information
+
+  void release() {
+    hangs = false;
+    for (auto& one : std::exchange(hanging, {})) one->cancel();
+  }
 };
 
 struct Year {
@@ -85,6 +94,13 @@ struct Year {
   static asio::awaitable<Outcome<Issued>> obtain(Year* year, Scripted* ca, Wanted wanted) {
     ca->asked.push_back({year->clock.wall(), wanted.names.front(), wanted.replaces,
                          wanted.first_challenge, wanted.verdicts_max});
+    if (ca->hangs) {
+      const auto event = std::make_shared<asio::steady_timer>(
+          year->control, asio::steady_timer::time_point::max());
+      ca->hanging.push_back(event);
+      boost::system::error_code error;
+      co_await event->async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
     if (ca->failure) co_return *ca->failure;
     if (!ca->up) {
       Failure failure;
@@ -324,6 +340,23 @@ TEST_CASE("After max_reminders the fallback is served, and a later success recov
   year.pass(1h, 1min);
   CHECK(year.serves());
   CHECK(year.told(Kind::recovered) == 1);
+}
+
+TEST_CASE("After months without power every name is renewed, those last in line too") {
+  Year year;
+  year.use("one");
+  year.ca("one").lifetime = 6 * day;
+  for (int number = 0; number < 300; ++number)
+    year.site("old" + std::to_string(number) + ".example.com");
+  year.start();
+  REQUIRE(year.served.size() == 301);
+  year.stop();
+  year.clock.advance(60 * day);
+  year.start();
+  year.pass(5min, 1s);
+  CHECK(year.served.size() == 301);
+  for (const auto& [name, certificate] : year.served)
+    CHECK(certificate->not_after() > year.clock.wall());
 }
 
 TEST_CASE("A 429 with Retry-After: not a request before it, whatever restarts happen") {
@@ -588,6 +621,47 @@ TEST_CASE("A spent budget: the order says until when it waits, and an expiring o
   CHECK(asked.size() == 306);
 }
 
+TEST_CASE("Orders that a CA was not heard for cost nothing, and go there when it answers again") {
+  Year year;
+  year.use("one", false, "https://acme-v02.api.letsencrypt.org/directory");
+  year.use("two");
+  year.ca("one").up = false;
+  // The other one would take none before tomorrow.
+  year.ca("two").failure = year.failing(FailureClass::rate_limit, year.clock.wall() + day);
+  for (int number = 0; number < 200; ++number)
+    year.site("new" + std::to_string(number) + ".n" + std::to_string(number) + ".com");
+  year.start();
+  year.pass(1min, 1s);
+  CHECK(year.served.empty());
+  year.ca("one").up = true;
+  year.pass(2min, 1s);
+  CHECK(year.served.size() == 201);
+  const auto budget = year.manager->budget();
+  REQUIRE_FALSE(budget.empty());
+  REQUIRE_FALSE(budget[0].buckets.empty());
+  // Those that were served, and the ones that were tried in vain.
+  CHECK(budget[0].buckets[0].left >= 300 - 201 - 32);
+}
+
+TEST_CASE("What is stopped orders nothing more, not even at another CA") {
+  Year year;
+  year.use("one");
+  year.use("two");
+  year.ca("one").hangs = true;
+  for (int number = 0; number < 100; ++number)
+    year.site("new" + std::to_string(number) + ".example.com");
+  year.start();
+  CHECK_FALSE(year.ca("one").asked.empty());
+  const size_t begun = year.ca("one").asked.size();
+  year.manager->stop();
+  year.settle();
+  year.ca("one").failure = year.failing(FailureClass::policy);
+  year.ca("one").release();
+  year.settle();
+  CHECK(year.ca("one").asked.size() == begun);
+  CHECK(year.ca("two").asked.empty());
+}
+
 TEST_CASE("A clock that the CA contradicts renews nothing and mourns nothing") {
   Year year;
   year.use("one");
@@ -624,6 +698,42 @@ TEST_CASE("A CA that is removed: its certificate is served on, and the next one 
   REQUIRE(year.ca("two").asked.size() == 1);
   CHECK(year.ca("two").asked[0].replaces.empty());
   CHECK(year.ca("one").asked.size() == 1);
+}
+
+TEST_CASE("A reload with another CA ends the wait for one that is down, spent or said 429") {
+  const bool in_its_place = GENERATE(false, true);
+  Year year;
+  year.use("one", false, "https://acme-v02.api.letsencrypt.org/directory");
+  Scripted& one = year.ca("one");
+  SECTION("down") {
+    one.up = false;
+    year.start();
+    year.pass(1min, 1s);
+  }
+  SECTION("429 with Retry-After") {
+    one.failure = year.failing(FailureClass::rate_limit, year.clock.wall() + day);
+    year.start();
+    // The same again changes nothing.
+    year.configure();
+    CHECK(one.asked.size() == 1);
+  }
+  SECTION("its budget is spent") {
+    AuthorityBudget spent(true);
+    for (int number = 0; number < 300; ++number)
+      spent.ordered({"other" + std::to_string(number) + ".net"}, year.clock.wall());
+    year.storage.files["issuers/one/rate.json"] = spent.buckets.to_json();
+    year.start();
+    CHECK(one.asked.empty());
+  }
+  REQUIRE_FALSE(year.serves());
+  const size_t before = one.asked.size();
+  if (in_its_place) year.snapshot.acme.authorities.clear();
+  year.use("two");
+  year.configure();
+  year.pass(1s, 1s);
+  CHECK(year.serves());
+  CHECK(year.ca("two").asked.size() == 1);
+  CHECK(one.asked.size() == before);
 }
 
 TEST_CASE("An order left by a former process goes on at its own CA, not at the first") {

@@ -35,10 +35,9 @@ def program(gatehouse, text):
     started = gatehouse(text)
     until(lambda: state(started) == "active", "the first certificate")
     until(lambda: state(started, "inside.test") == "active", "the internal certificate")
-    # Served first, stored then: some commands read the storage.
-    storage = started.folder / "storage"
-    until(lambda: (storage / "certs" / NAME / "current").exists(), "its storing")
-    until(lambda: (storage / "internal/leaves/inside.test/current").exists(), "its storing")
+    # They are served before they are stored.
+    for place in (f"certs/{NAME}", "internal/leaves/inside.test"):
+        until((started.folder / "storage" / place / "current").exists, f"{place} in storage")
     return started
 
 
@@ -251,8 +250,6 @@ def test_the_account_gets_a_new_key(program):
 @pytest.mark.parametrize("running", [True, False])
 def test_export_writes_what_is_served(program, config, tmp_path, running):
     serial = served(config)
-    # It is served before it is stored.
-    until((program.folder / "storage/certs" / NAME / "current").exists, "it in storage")
     if not running:
         program.stop()
     target = tmp_path / "out"

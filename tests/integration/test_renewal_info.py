@@ -177,10 +177,12 @@ def test_a_window_that_is_always_past_makes_no_storm_of_orders(newer, site, figu
     start, end = (rfc3339(moment) for moment in moments(-2, -1))
     answer_always(newer, json.dumps({"suggestedWindow": {"start": start, "end": end}}))
     newer.release()
-    issued = site.first.certificate.not_valid_before
+    # One at once, as the CA may be in earnest; the next one has to wait.
+    until(lambda: renewed(site), "the renewed certificate", 20)
+    issued = served(site).not_valid_before
     until(lambda: renew_at(site) - issued < datetime.timedelta(days=1), "another time of renewal")
-    assert not within_a_while(lambda: newer.ca.orders() > 1, 20 if LONG else 2)
-    figure("a window that was past before the certificate began: renewed after",
+    assert not within_a_while(lambda: newer.ca.orders() > 2, 20 if LONG else 2)
+    figure("a window that is past whenever it is asked for: renewed again after",
            f"{renew_at(site) - issued}")
     assert renew_at(site) - issued > datetime.timedelta(hours=1)
 
