@@ -294,7 +294,6 @@ std::vector<acme::CertificateStatus> Application::State::own_certificates() cons
   return all;
 }
 
-/// A row a name: what is stored under one of the user's own is not what is served.
 std::vector<acme::CertificateStatus> Application::State::certificate_status() const {
   auto all = certificates.status();
   if (!manager) return all;
