@@ -23,6 +23,15 @@ bool expired(const tls::Presented& shown, Wall now) {
   return shown.leaf.not_after < now;
 }
 
+/// What to do about OpenSSL's words, where they do not say so.
+const char* cure(const std::string& objection) {
+  const bool no_root = objection.find("local issuer") != std::string::npos ||
+                       objection.find("certificate in certificate chain") != std::string::npos;
+  return no_root ? ": add the intermediate that its chain lacks, or, if its CA is a private one, "
+                   "have clients trust its root"
+                 : "";
+}
+
 /// A visitor is served with it.
 bool good(const tls::Presented& shown, Wall now) {
   return shown.objection.empty() && !expired(shown, now);
@@ -158,9 +167,8 @@ class Examination {
       return conclude(
           false, expired(*bad->shown, now_)
                      ? fmt::format("{} is served with an expired certificate: {}", host, reason())
-                     : fmt::format("{} is served, but clients refuse its certificate: "
-                                   "{}",
-                                   host, bad->shown->objection));
+                     : fmt::format("{} is served, but clients refuse its certificate: {}{}", host,
+                                   bad->shown->objection, cure(bad->shown->objection)));
     }
     if (!bad->shown)
       return conclude(false, fmt::format("{} is not reached on HTTPS at {}: {}", host, bad->address,

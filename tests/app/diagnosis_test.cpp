@@ -169,7 +169,7 @@ TEST_CASE("An expired certificate and one that clients refuse are trouble") {
   check_trouble(f, "expired certificate");
   Findings refused = well();
   refused.addresses[0].shown->objection = "unable to get local issuer certificate";
-  check_trouble(refused, "unable to get local issuer certificate");
+  check_trouble(refused, "unable to get local issuer certificate: add the intermediate");
 }
 
 TEST_CASE("Without a running gatehouse it says what it could not look at") {
