@@ -65,9 +65,10 @@ asio::awaitable<Result<CertificateDetails>> read_details(Storage& storage, std::
     details.authority = stored->note.authority;
     describe(details, *stored->certificate);
     const Lifetime lifetime{stored->certificate->not_before(), stored->certificate->not_after()};
-    if (!place.starts_with("custom/"))
-      details.status.renew_at = renewal_due(lifetime, std::nullopt, id);
-    details.status.state = base::WallClock::now() < lifetime.not_after ? "active" : "expired";
+    const bool custom = place.starts_with("custom/");
+    if (!custom) details.status.renew_at = renewal_due(lifetime, std::nullopt, id);
+    details.status.state = custom ? "custom" : "active";
+    if (base::WallClock::now() >= lifetime.not_after) details.status.state = "expired";
     auto places = co_await storage.list(place);
     if (places) details.previous_generation = previous_generation(std::move(*places));
     co_return details;

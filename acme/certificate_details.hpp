@@ -32,6 +32,7 @@ struct CertificateDetails {
   std::string fingerprint;  // SHA-256, hexadecimal
   std::vector<tls::ChainLink> chain;
   std::optional<RenewalWindow> window;  // suggested by the CA (RFC 9773)
+  std::string explanation;              // why, a URL of the CA's; empty: it says nothing
   unsigned failures = 0;                // in a row
   unsigned orders_today = 0;            // in the last 24 hours, since the start
   std::vector<NameBudget> budgets;

@@ -434,7 +434,8 @@ asio::awaitable<Result<std::vector<CertificateStatus>>> read_status(Storage& sto
         status.not_after = (*parsed)->not_after();
         if (!place.starts_with("custom/"))
           status.renew_at = renewal_due({status.not_before, status.not_after}, std::nullopt, id);
-        status.state = base::WallClock::now() < status.not_after ? "active" : "expired";
+        const char* const served = place.starts_with("custom/") ? "custom" : "active";
+        status.state = base::WallClock::now() < status.not_after ? served : "expired";
       } else {
         status.last_error = parsed.error().context;
       }

@@ -149,11 +149,16 @@ void Manager::State::hand_fallback(const std::string& name, Claim claim, std::ch
                      snapshot->on_demand.on_timeout == config::OnTimeout::alert;
   if (alert || claim == Claim::none || claim == Claim::off)
     return deliver(refusal(Acquired::Outcome::failed));
-  const auto hand = [wait](const std::function<void(Acquired)>& to, tls::CertificatePtr stand_in) {
+  std::string why;
+  if (const Entry* entry = find(name); entry != nullptr && !entry->past.setback.sentence.empty())
+    why = "the certificate is not there yet: " + entry->past.setback.sentence;
+  const auto hand = [wait, why = std::move(why)](const std::function<void(Acquired)>& to,
+                                                 tls::CertificatePtr stand_in) {
     Acquired acquired;
     acquired.outcome = stand_in ? Acquired::Outcome::fallback : Acquired::Outcome::failed;
     acquired.certificate = std::move(stand_in);
     acquired.retry_after = wait;
+    acquired.why = why;
     to(std::move(acquired));
   };
   if (hooks.own_fallback)

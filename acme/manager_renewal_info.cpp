@@ -148,8 +148,13 @@ void Manager::State::take_advice(Entry& entry, Desk& desk, const RenewalInfo& in
   const RenewalAdvice before = known ? entry.past.advice : RenewalAdvice();
   const RenewalWindow offered{info.start, info.end};
   const auto instant = instant_in(offered, before.window, before.instant, chance());
-  if (!instant || (known && offered == before.window && *instant == before.instant)) return;
-  entry.past.advice = {mark(entry.certificate->renewal_id()), offered, *instant};
+  // One that is too long to keep is told once, below.
+  const std::string kept =
+      info.explanation.size() <= RenewalAdvice::explanation_max ? info.explanation : std::string();
+  if (!instant || (known && offered == before.window && *instant == before.instant &&
+                   kept == before.explanation))
+    return;
+  entry.past.advice = {mark(entry.certificate->renewal_id()), offered, *instant, kept};
   remember(entry);
   plan_renewal(entry);
   base::log::debug("{}: {} wants it renewed, which will be {}", entry.name, desk.settings.name,

@@ -88,7 +88,10 @@ asio::awaitable<Result<CertificateDetails>> Manager::State::show(std::shared_ptr
     details.status.state = claimed ? "stored" : "archived";
   details.authority = shown.authority;
   details.failures = shown.past.setback.failures;
-  if (shown.certificate && self->advised(shown)) details.window = shown.past.advice.window;
+  if (shown.certificate && self->advised(shown)) {
+    details.window = shown.past.advice.window;
+    details.explanation = shown.past.advice.explanation;
+  }
   details.orders_today = self->orders_today(shown);
   if (shown.certificate) {
     describe(details, *shown.certificate);

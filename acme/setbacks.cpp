@@ -109,6 +109,7 @@ json::object written(const Past& past) {
     object["advice"] =
         json::array{hex_of(past.advice.certificate), to_number(past.advice.window.start),
                     to_number(past.advice.window.end), to_number(past.advice.instant)};
+  put(object, "explanation", past.advice.explanation);
   put(object, "heeded", past.heeded);
   if (past.warned != 0) object["warned"] = json::array{hex_of(past.warned_of), past.warned};
   return object;
@@ -197,6 +198,7 @@ Past past_in(const json::object& object, Time now) {
     past.advice.certificate = mark_in(parts->at(0));
     past.advice.window = {to_time(parts->at(1)), to_time(parts->at(2))};
     past.advice.instant = to_time(parts->at(3));
+    past.advice.explanation = text_in(object, "explanation", RenewalAdvice::explanation_max);
   }
   past.heeded = time_in(object, "heeded", now);
   const auto* warned = object.if_contains("warned");

@@ -61,6 +61,8 @@ struct RenewalAdvice {
   uint64_t certificate = 0;  // mark() of its renewal id; 0: none
   RenewalWindow window;
   base::WallClock::time_point instant{};
+  std::string explanation{};  // the CA's, a URL for people; empty: none
+  static constexpr size_t explanation_max = 300;
 };
 
 struct Past {

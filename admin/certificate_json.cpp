@@ -65,6 +65,7 @@ json::value window_json(const acme::CertificateDetails& details) {
   json::object out;
   out["start"] = moment_json(details.window->start);
   out["end"] = moment_json(details.window->end);
+  out["explanation"] = text_or_null(details.explanation);
   return out;
 }
 

@@ -38,6 +38,9 @@ Error own_certificate(const std::string& name, const std::string& way_out) {
                fmt::format("{}: its certificate is your own, not gatehouse's: {}", name, way_out));
 }
 
+constexpr const char* to_renew_own = "replace it, or remove it to have one ordered";
+constexpr const char* to_revoke_own = "have it revoked by the CA that issued it";
+
 }  // namespace
 
 admin::CertificateHooks Application::State::certificate_hooks() {
@@ -68,9 +71,11 @@ void Application::State::use_custom() {
   std::unordered_set<std::string> names;
   for (const auto& [name, certificate] : custom->all()) names.insert(name);
   manager->leave_to_owner(std::move(names));
+  expiry_watch->look();
 }
 
 Error Application::State::unknown(const std::string& name) const {
+  if (auto why = certificates.absence(name)) return std::move(*why);
   return unknown_certificate(name, certificate_status());
 }
 
@@ -78,11 +83,7 @@ admin::Answered<acme::CertificateDetails> Application::State::show(std::string n
   if (auto own = certificates.details(name)) co_return std::move(*own);
   auto shown = co_await manager->show(name);
   if (shown || shown.error().kind != ErrorKind::not_found) co_return shown;
-  // A certificate of the user's own for "*.zone" serves the names below the zone.
-  const size_t dot = name.find('.');
-  if (dot != std::string::npos && !name.starts_with("*."))
-    if (auto wildcard = certificates.details("*" + name.substr(dot)))
-      co_return std::move(*wildcard);
+  if (auto shared = certificates.shared_details(name)) co_return std::move(*shared);
   co_return unknown(name);
 }
 
@@ -111,20 +112,20 @@ admin::Answered<void> Application::State::remove_certificate(std::string name) {
 
 admin::Answered<void> Application::State::renew(std::string name, bool force) {
   if (!serving || draining) co_return not_now();
-  if (certificates.details(name))
-    co_return own_certificate(name, "replace it, or remove it to have one ordered");
+  if (certificates.details(name)) co_return own_certificate(name, to_renew_own);
   auto begun = co_await manager->renew(name, force);
-  if (!begun && begun.error().kind == ErrorKind::not_found) co_return unknown(name);
-  co_return begun;
+  if (begun || begun.error().kind != ErrorKind::not_found) co_return begun;
+  if (certificates.shared_details(name)) co_return own_certificate(name, to_renew_own);
+  co_return unknown(name);
 }
 
 admin::Answered<void> Application::State::revoke(std::string name, int reason) {
   if (!serving || draining) co_return not_now();
-  if (certificates.details(name))
-    co_return own_certificate(name, "have it revoked by the CA that issued it");
+  if (certificates.details(name)) co_return own_certificate(name, to_revoke_own);
   auto revoked = co_await manager->revoke(name, reason);
-  if (!revoked && revoked.error().kind == ErrorKind::not_found) co_return unknown(name);
-  co_return revoked;
+  if (revoked || revoked.error().kind != ErrorKind::not_found) co_return revoked;
+  if (certificates.shared_details(name)) co_return own_certificate(name, to_revoke_own);
+  co_return unknown(name);
 }
 
 /// The way of an HTTP-01 challenge, so that what is found out holds for one.

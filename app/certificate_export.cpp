@@ -6,6 +6,7 @@
 #include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -41,33 +42,55 @@ Error exists(const std::string& path) {
                fmt::format("{} exists: choose another folder, or replace it with --force", path));
 }
 
-/// Aside first, then in its place in one step.
-Result<void> write_file(const std::string& path, std::string_view bytes, mode_t mode,
-                        bool replace) {
-  const std::string aside = fmt::format("{}.{}", path, ::getpid());
-  const int file =
-      ::open(aside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-  if (file < 0) return base::from_errno(errno, fmt::format("cannot write {}", path));
-  bool well = write_all(file, bytes) && ::fchmod(file, mode) == 0 && ::fsync(file) == 0;
-  int code = errno;
-  ::close(file);
-  if (well) {
-    well = ::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, path.c_str(),
-                       replace ? 0 : RENAME_NOREPLACE) == 0;
-    code = errno;
+/// A file beside the place where it shall be, until it is put there; gone if it never is.
+class Aside {
+ public:
+  explicit Aside(std::string path)
+      : path_(std::move(path)), aside_(fmt::format("{}.{}", path_, ::getpid())) {}
+  Aside(Aside&& other) noexcept
+      : path_(std::move(other.path_)),
+        aside_(std::move(other.aside_)),
+        there_(std::exchange(other.there_, false)) {}
+  Aside& operator=(Aside&&) = delete;
+  ~Aside() {
+    if (there_) ::unlink(aside_.c_str());
   }
-  if (well) return {};
-  ::unlink(aside.c_str());
-  if (code == EEXIST) return exists(path);
-  return base::from_errno(code, fmt::format("cannot write {}", path));
-}
+
+  Result<void> write(std::string_view bytes, mode_t mode) {
+    const int file =
+        ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    if (file < 0) return base::from_errno(errno, fmt::format("cannot write {}", path_));
+    there_ = true;
+    const bool well = write_all(file, bytes) && ::fchmod(file, mode) == 0 && ::fsync(file) == 0;
+    const int code = errno;
+    ::close(file);
+    if (well) return {};
+    return base::from_errno(code, fmt::format("cannot write {}", path_));
+  }
+
+  Result<void> put(bool replace) {
+    const unsigned how = replace ? 0 : RENAME_NOREPLACE;
+    if (::renameat2(AT_FDCWD, aside_.c_str(), AT_FDCWD, path_.c_str(), how) == 0) {
+      there_ = false;
+      return {};
+    }
+    if (errno == EEXIST) return exists(path_);
+    return base::from_errno(errno, fmt::format("cannot write {}", path_));
+  }
+
+ private:
+  std::string path_, aside_;
+  bool there_ = false;
+};
 
 }  // namespace
 
 Result<std::vector<std::string>> write_certificate(const acme::FileSet& files,
                                                    const std::string& folder, bool replace) {
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    return base::from_errno(errno, fmt::format("cannot make the folder {}", folder));
+    return base::from_errno(errno, fmt::format("cannot make the folder '{}' (name one whose parent "
+                                               "is there and may be written)",
+                                               folder));
   std::vector<std::string> paths;
   struct stat status {};
   for (const Part& part : parts) {
@@ -76,9 +99,17 @@ Result<std::vector<std::string>> write_certificate(const acme::FileSet& files,
       return Error(ErrorKind::corrupt, fmt::format("the storage has no {} of it", part.name));
     if (!replace && ::lstat(paths.back().c_str(), &status) == 0) return exists(paths.back());
   }
+  // All of them before the first takes its place: a full disk leaves what was there, which fits
+  // together.
+  std::vector<Aside> asides;
   for (size_t i = 0; i < paths.size(); ++i) {
-    auto written = write_file(paths[i], files.at(parts[i].name), parts[i].mode, replace);
+    asides.emplace_back(paths[i]);
+    auto written = asides.back().write(files.at(parts[i].name), parts[i].mode);
     if (!written) return written.error();
+  }
+  for (Aside& aside : asides) {
+    auto put = aside.put(replace);
+    if (!put) return put.error();
   }
   return paths;
 }

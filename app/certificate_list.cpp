@@ -7,6 +7,8 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "base/json_escape.hpp"
+
 namespace gatehouse::app {
 
 namespace json = boost::json;
@@ -16,9 +18,16 @@ namespace {
 constexpr size_t columns = 6;
 using Cells = std::array<std::string, columns>;
 
+/// A CA's words, or whoever made the certificate's, forge no line.
+std::string one_line(const json::value& value) {
+  std::string out;
+  if (value.is_string()) base::append_harmless(out, value.get_string());
+  return out;
+}
+
 std::string text(const json::object& row, std::string_view key) {
   const json::value* const value = row.if_contains(key);
-  return value != nullptr && value->is_string() ? std::string(value->get_string()) : "";
+  return value != nullptr ? one_line(*value) : "";
 }
 
 std::string day(const std::string& moment) {
@@ -62,7 +71,7 @@ std::string joined(const json::object& sheet, std::string_view key) {
   std::string out;
   if (list == nullptr || !list->is_array()) return out;
   for (const json::value& item : list->get_array())
-    if (item.is_string()) out += (out.empty() ? "" : ", ") + std::string(item.get_string());
+    if (item.is_string()) out += (out.empty() ? "" : ", ") + one_line(item);
   return out;
 }
 
@@ -124,10 +133,12 @@ base::Result<std::string> certificate_sheet(const std::string& body) {
   add_line(out, "valid until", text(*sheet, "not_after"));
   add_line(out, "renewed at", text(*sheet, "renew_at"));
   const json::value* const window = sheet->if_contains("renewal_window");
-  if (window != nullptr && window->is_object())
+  if (window != nullptr && window->is_object()) {
+    const json::object& suggested = window->get_object();
     add_line(out, "CA suggests",
-             fmt::format("{} to {}", text(window->get_object(), "start"),
-                         text(window->get_object(), "end")));
+             fmt::format("{} to {}", text(suggested, "start"), text(suggested, "end")));
+    add_line(out, "because", text(suggested, "explanation"));
+  }
   add_list(out, *sheet, "chain", "chain", [](const json::object& link) {
     return fmt::format("{} ← {}, until {}", text(link, "subject"), text(link, "issuer"),
                        day(text(link, "not_after")));

@@ -67,6 +67,17 @@ const config::Site* default_site(const config::Snapshot& snapshot) {
   return nullptr;
 }
 
+acme::CertificateDetails details_of(const std::string& name, const tls::Certificate& certificate,
+                                    const char* source) {
+  acme::CertificateDetails details;
+  details.status.name = name;
+  details.status.state =
+      certificate.not_after() < std::chrono::system_clock::now() ? "expired" : source;
+  details.authority = source;
+  acme::describe(details, certificate);
+  return details;
+}
+
 acme::CertificateStatus status_of(const std::string& name, const tls::Certificate& certificate) {
   acme::CertificateStatus status;
   status.name = name;
@@ -93,6 +104,7 @@ struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   void apply_own();
   const config::Site* site_of(const std::string& name) const;
   CertificatePtr own_for_any_host(const std::string& name) const;
+  CertificatePtr file_of_any_host() const;
   CertificatePtr own_fallback(const std::string& name) const;
   CertificatePtr default_certificate();
   CertificatePtr stand_in(const config::Site& site);
@@ -151,7 +163,9 @@ proxy::ServerHooks Certificates::server_hooks() {
   };
   hooks.seen = [state = state_](const std::string& name) {
     asio::post(state->control, [state, name] {
-      if (!state->closed && state->manager != nullptr) state->manager->seen(name);
+      if (state->closed || state->manager == nullptr) return;
+      // The look at a name after each renewal would keep it among those that are visited.
+      if (!state->checks.looks_at(name)) state->manager->seen(name);
     });
   };
   return hooks;
@@ -225,19 +239,35 @@ std::optional<acme::CertificateDetails> Certificates::details(const std::string&
   if (found == state_->own.end()) return std::nullopt;
   const auto custom = state_->custom.find(name);
   const bool given = custom != state_->custom.end() && custom->second == found->second;
-  acme::CertificateDetails details;
-  details.status.name = name;
-  details.status.state = given ? "custom" : "file";
-  if (found->second->not_after() < std::chrono::system_clock::now())
-    details.status.state = "expired";
-  details.authority = given ? "custom" : "file";
-  acme::describe(details, *found->second);
-  return details;
+  return details_of(name, *found->second, given ? "custom" : "file");
+}
+
+std::optional<acme::CertificateDetails> Certificates::shared_details(
+    const std::string& name) const {
+  const size_t dot = name.find('.');
+  if (dot != std::string::npos && !name.starts_with("*."))
+    if (auto wildcard = details("*" + name.substr(dot))) return wildcard;
+  const CertificatePtr any = state_->own_for_any_host(name);
+  return any ? std::optional(details_of("*", *any, "file")) : std::nullopt;
+}
+
+std::optional<base::Error> Certificates::absence(const std::string& name) const {
+  const config::Site* const site = state_->site_of(name);
+  const char* why = nullptr;
+  if (site != nullptr && site->certificates == config::CertificateMode::off)
+    why = "its site is plain HTTP only (certificates = \"off\")";
+  if (site != nullptr && site->certificates == config::CertificateMode::on_demand)
+    why = "its site orders one when it is first visited, if that is allowed";
+  if (why == nullptr) return std::nullopt;
+  return base::Error(base::ErrorKind::not_found,
+                     fmt::format("there is no certificate for {}: {}", name, why));
 }
 
 std::vector<acme::CertificateStatus> Certificates::status() const {
   std::vector<acme::CertificateStatus> all;
   for (const auto& [name, certificate] : state_->own) all.push_back(details(name)->status);
+  if (const CertificatePtr any = state_->file_of_any_host())
+    all.push_back(details_of("*", *any, "file").status);
   return all;
 }
 
@@ -353,14 +383,22 @@ const config::Site* Certificates::State::site_of(const std::string& name) const 
 // The default site's own certificate, for names that no other site claims: the table has no row for
 // "any name", or it would hide on-demand ones.
 CertificatePtr Certificates::State::own_for_any_host(const std::string& name) const {
-  const config::Site* const site = snapshot ? default_site(*snapshot) : nullptr;
-  if (site == nullptr || !any_host(*site) || site->certificate.empty()) return nullptr;
+  const CertificatePtr file = file_of_any_host();
+  if (file == nullptr) return nullptr;
+  const config::Site* const site = default_site(*snapshot);
   for (const config::Site& other : snapshot->sites) {
     if (&other == site) continue;
     if (std::ranges::any_of(other.hosts, [&](const auto& host) { return host.matches(name); }))
       return nullptr;
   }
-  return files.find(own_pair(*site));
+  return file;
+}
+
+/// The default site's own file, which the table has no row for.
+CertificatePtr Certificates::State::file_of_any_host() const {
+  const config::Site* const site = snapshot ? default_site(*snapshot) : nullptr;
+  const bool has_file = site != nullptr && any_host(*site) && !site->certificate.empty();
+  return has_file ? files.find(own_pair(*site)) : nullptr;
 }
 
 CertificatePtr Certificates::State::own_fallback(const std::string& name) const {

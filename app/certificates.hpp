@@ -57,6 +57,10 @@ class Certificates {
   std::vector<acme::CertificateStatus> status() const;
   /// One of them by the exact name it is served for.
   std::optional<acme::CertificateDetails> details(const std::string& name) const;
+  /// One that serves `name` among others: of "*.zone", or the file of the default site.
+  std::optional<acme::CertificateDetails> shared_details(const std::string& name) const;
+  /// Why a name that a site has is without a certificate; none: it is no site's, or nobody knows.
+  std::optional<base::Error> absence(const std::string& name) const;
   /// Why a custom certificate for `name` would not be served.
   std::optional<base::Error> objection(const std::string& name) const;
 

@@ -19,6 +19,7 @@
 #include "app/notify_command.hpp"
 #include "app/quick_configuration.hpp"
 #include "config/describe.hpp"
+#include "config/suggestion.hpp"
 #include "http/http2_version.hpp"
 #include "tls/version.hpp"
 
@@ -160,6 +161,24 @@ class Grammar {
   CLI::App& app() { return app_; }
   Command chosen() const { return chosen_; }
 
+  /// The library says of an unknown command only that one is required.
+  std::string words_for(const CLI::ParseError& mistake) {
+    const auto left = app_.remaining(true);
+    const bool required =
+        mistake.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);
+    if (!required || left.empty() || chosen_ != nullptr) return mistake.what();
+    CLI::App* within = &app_;
+    for (auto inner = within->get_subcommands(); !inner.empty(); inner = within->get_subcommands())
+      within = inner.front();
+    std::vector<std::string> names;
+    for (const CLI::App* command : within->get_subcommands({}))
+      names.push_back(command->get_name());
+    if (names.empty()) return mistake.what();
+    const std::vector<std::string_view> known(names.begin(), names.end());
+    return fmt::format("'{}' is no command{}", left.front(),
+                       config::did_you_mean(left.front(), known));
+  }
+
  private:
   CLI::App* add(CLI::App& parent, const char* name, const char* text, Command command) {
     CLI::App* const added = parent.add_subcommand(name, text);
@@ -266,7 +285,7 @@ int run_command_line(int argc, const char* const* argv) {
   } catch (const CLI::Success& help) {
     return grammar.app().exit(help);
   } catch (const CLI::ParseError& mistake) {
-    return fail(exit_usage, fmt::format("{}; see 'gatehouse --help'", mistake.what()));
+    return fail(exit_usage, fmt::format("{}; see 'gatehouse --help'", grammar.words_for(mistake)));
   }
   try {
     return grammar.chosen()(options);

@@ -6,20 +6,38 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "base/json_escape.hpp"
 #include "config/load.hpp"
 
 namespace gatehouse::app {
 
 namespace json = boost::json;
 
+namespace {
+
+void complain(std::string_view line) {
+  std::string shown;
+  base::append_harmless(shown, line);
+  std::fprintf(stderr, "%s\n", shown.c_str());
+}
+
+}  // namespace
+
 int fail(ExitStatus status, std::string_view line) {
-  std::fprintf(stderr, "gatehouse: %.*s\n", static_cast<int>(line.size()), line.data());
+  complain(fmt::format("gatehouse: {}", line));
   return status;
 }
 
 int say(std::string_view text) {
-  const bool well =
-      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  std::string shown;
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t end = rest.find('\n');
+    base::append_harmless(shown, rest.substr(0, end));
+    if (end != rest.npos) shown += '\n';
+    rest.remove_prefix(end == rest.npos ? rest.size() : end + 1);
+  }
+  const bool well = std::fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() &&
+                    std::fflush(stdout) == 0;
   return well ? exit_well : fail(exit_failed, "cannot write to standard output");
 }
 
@@ -73,6 +91,10 @@ bool nobody_there(const base::Error& error) {
 }
 
 int fail_unanswered(const base::Error& error) {
+  if (error.kind == base::ErrorKind::denied)
+    return fail(exit_failed, error.context +
+                                 "; only root and the user that gatehouse runs as may ask it: run "
+                                 "this as one of them");
   if (!nobody_there(error)) return fail(exit_failed, error.context);
   return fail(exit_failed,
               error.context +
@@ -88,7 +110,7 @@ int fail_refused(const admin::Answer& answer) {
     return fail(exit_failed, fmt::format("the running gatehouse answered {}", answer.status));
   if (const auto* problems = object->if_contains("problems"); problems && problems->is_array()) {
     for (const auto& problem : problems->get_array())
-      if (problem.is_string()) std::fprintf(stderr, "%s\n", problem.get_string().c_str());
+      if (problem.is_string()) complain(problem.get_string());
   }
   const auto* error = object->if_contains("error");
   return fail(exit_failed, error && error->is_string() ? std::string(error->get_string())

@@ -34,9 +34,9 @@ struct Options {
   uint16_t https_port = 443;
 };
 
-/// One line on standard error; returns `status`.
+/// One line on standard error, harmless whatever it quotes; returns `status`.
 int fail(ExitStatus status, std::string_view line);
-/// To standard output, whole, or fails.
+/// Lines to standard output, each harmless, whole, or fails.
 int say(std::string_view text);
 
 /// A loaded configuration, or the exit status after its mistakes were printed.

@@ -6,6 +6,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "base/json_escape.hpp"
+
 namespace gatehouse::app {
 
 namespace json = boost::json;
@@ -19,6 +21,15 @@ std::string day(Wall time) {
 
 bool expired(const tls::Presented& shown, Wall now) {
   return shown.leaf.not_after < now;
+}
+
+/// What to do about OpenSSL's words, where they do not say so.
+const char* cure(const std::string& objection) {
+  const bool no_root = objection.find("local issuer") != std::string::npos ||
+                       objection.find("certificate in certificate chain") != std::string::npos;
+  return no_root ? ": add the intermediate that its chain lacks, or, if its CA is a private one, "
+                   "have clients trust its root"
+                 : "";
 }
 
 /// A visitor is served with it.
@@ -118,7 +129,9 @@ class Examination {
       return add(f_.not_running.empty() ? Mark::trouble : Mark::unseen, "certificate", f_.unknown);
     const CertificateFinding& c = *f_.certificate;
     std::string words = c.state;
-    if (!c.authority.empty()) words += ", of " + c.authority;
+    const bool own = c.authority == "file" || c.authority == "custom";
+    if (own) words += ", your own";
+    if (!own && !c.authority.empty()) words += ", of " + c.authority;
     if (!c.not_after.empty()) words += ", valid until " + c.not_after;
     if (!c.renew_at.empty()) words += ", to be renewed at " + c.renew_at;
     add(serves() ? Mark::well : Mark::trouble, "certificate", words);
@@ -154,9 +167,8 @@ class Examination {
       return conclude(
           false, expired(*bad->shown, now_)
                      ? fmt::format("{} is served with an expired certificate: {}", host, reason())
-                     : fmt::format("{} is served, but clients refuse its certificate: "
-                                   "{}",
-                                   host, bad->shown->objection));
+                     : fmt::format("{} is served, but clients refuse its certificate: {}{}", host,
+                                   bad->shown->objection, cure(bad->shown->objection)));
     }
     if (!bad->shown)
       return conclude(false, fmt::format("{} is not reached on HTTPS at {}: {}", host, bad->address,
@@ -250,9 +262,14 @@ Diagnosis diagnose(const Findings& findings, Wall now) {
 
 std::string diagnosis_text(const Diagnosis& diagnosis) {
   std::string out;
-  for (const DiagnosisLine& line : diagnosis.lines)
-    out += fmt::format("{:<8} {:<12} {}\n", mark_word(line.mark), line.topic, line.text);
-  return out + "\n" + diagnosis.verdict + "\n";
+  for (const DiagnosisLine& line : diagnosis.lines) {
+    out += fmt::format("{:<8} {:<12} ", mark_word(line.mark), line.topic);
+    base::append_harmless(out, line.text);  // some of it is another server's
+    out += '\n';
+  }
+  out += '\n';
+  base::append_harmless(out, diagnosis.verdict);
+  return out + '\n';
 }
 
 std::string diagnosis_json(const std::string& host, const Diagnosis& diagnosis) {

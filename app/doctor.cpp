@@ -211,6 +211,9 @@ int examine(const Options& options) {
   ask_about_certificate(target, findings);
   const auto probed = begin_probe(target, findings);
   look_at_addresses(findings, addresses, probed, root);
+  // That was a visit: a site with certificates = "on_demand" may have ordered one for it.
+  if (!findings.certificate && findings.not_running.empty())
+    ask_about_certificate(target, findings);
   const Diagnosis diagnosis = diagnose(findings, base::WallClock::now());
   const int said = say(options.json ? diagnosis_json(*host, diagnosis) : diagnosis_text(diagnosis));
   if (said != exit_well) return said;

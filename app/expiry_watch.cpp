@@ -76,7 +76,8 @@ std::string names_of(const Watched& watched) {
 
 Event event_of(const Watched& watched, ExpiryStage stage) {
   static constexpr const char* way_out =
-      "replace its files with a new certificate, which is then served without a restart";
+      "replace its files, or give the admin interface a new one where it came from there: that is "
+      "then served without a restart";
   Event event;
   event.name = *watched.names.begin();
   event.authority = watched.status.issuer;

@@ -17,7 +17,9 @@
 #include "acme/import/traefik.hpp"
 #include "acme/names.hpp"
 #include "acme/storage/file.hpp"
+#include "app/process.hpp"
 #include "base/drop_privileges.hpp"
+#include "base/json_escape.hpp"
 
 namespace gatehouse::app {
 
@@ -61,13 +63,18 @@ std::string future_reader(const config::Snapshot& snapshot) {
   return owner != nullptr ? owner->pw_name : "";
 }
 
-/// Root may read the other client's files; what root writes nobody else could read.
-Result<void> become_reader(const config::Snapshot& snapshot) {
+/// Root may read the other client's files; what root writes nobody else could read. The folder is
+/// made as at a start, which may not have been yet: where it stands only root may make one.
+Result<void> become_reader(const config::Snapshot& snapshot, bool dry_run) {
   if (!base::running_as_root()) return {};
   const std::string user = future_reader(snapshot);
   if (user.empty()) return {};
   const auto account = base::find_account(user);
   if (!account) return account.error();
+  if (!dry_run) {
+    auto folder = prepare_storage_folder(snapshot.server.storage, &*account);
+    if (!folder) return folder.error();
+  }
   return base::drop_privileges(*account);
 }
 
@@ -117,7 +124,7 @@ Result<ImportReport> import_certificates(const std::string& from, const config::
                                          bool dry_run) {
   auto findings = read(from);
   if (!findings) return findings.error();
-  auto reader = become_reader(snapshot);
+  auto reader = become_reader(snapshot, dry_run);
   if (!reader) return reader.error();
   asio::io_context io;  // outlives the storage, whose threads end their work in it
   const auto storage = open_storage(snapshot.server.storage, dry_run);
@@ -139,15 +146,20 @@ std::string import_text(const ImportReport& report, bool dry_run) {
   std::string out;
   for (const auto& line : report.lines) {
     const bool certificate = line.kind == ImportLine::Kind::certificate;
-    out += fmt::format("{:<12}  {}", word_of(line, dry_run),
-                       certificate ? line.name : "account at " + line.name);
+    std::string words = fmt::format("{:<12}  {}", word_of(line, dry_run),
+                                    certificate ? line.name : "account at " + line.name);
     if (certificate)
-      out += fmt::format("  ({}, until {})", line.issuer,
-                         acme::timestamp(line.not_after).substr(0, 10));
-    if (!line.note.empty()) out += ": " + line.note;
-    out += fmt::format("  from {}\n", line.from);
+      words += fmt::format("  ({}, until {})", line.issuer,
+                           acme::timestamp(line.not_after).substr(0, 10));
+    if (!line.note.empty()) words += ": " + line.note;
+    base::append_harmless(out, fmt::format("{}  from {}", words, line.from));
+    out += '\n';
   }
-  for (const auto& problem : report.problems) out += fmt::format("left out      {}\n", problem);
+  for (const auto& problem : report.problems) {
+    out += "left out      ";
+    base::append_harmless(out, problem);
+    out += '\n';
+  }
   out += fmt::format("{} certificates and {} accounts {}; nothing was ordered\n",
                      imported(report, ImportLine::Kind::certificate),
                      imported(report, ImportLine::Kind::account),

@@ -12,6 +12,7 @@
 
 #include "acme/notify_ways.hpp"
 #include "base/fetch.hpp"
+#include "base/json_escape.hpp"
 
 namespace gatehouse::app {
 
@@ -48,8 +49,9 @@ std::vector<NotifyResult> send_test_notifications(const config::Notify& settings
 std::string notify_results_text(const std::vector<NotifyResult>& results) {
   std::string out;
   for (const auto& result : results) {
-    out += fmt::format("{:<8} {}: {}\n", result.way, result.target,
-                       result.error.empty() ? "delivered" : "failed: " + result.error);
+    out += fmt::format("{:<8} {}: ", result.way, result.target);
+    base::append_harmless(out, result.error.empty() ? "delivered" : "failed: " + result.error);
+    out += '\n';
   }
   return out;
 }

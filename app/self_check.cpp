@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <list>
+#include <set>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -134,7 +135,7 @@ struct SelfCheck::State : std::enable_shared_from_this<SelfCheck::State> {
   asio::io_context& control;
   config::SnapshotPtr snapshot;
   std::list<Check> waiting;
-  size_t running = 0;
+  std::multiset<std::string> running;  // the server names that are asked for
   bool told_blind = false;
   bool closed = false;
 };
@@ -147,6 +148,10 @@ SelfCheck::~SelfCheck() {
 
 void SelfCheck::configure(config::SnapshotPtr snapshot) {
   state_->snapshot = std::move(snapshot);
+}
+
+bool SelfCheck::looks_at(const std::string& server_name) const {
+  return state_->running.contains(server_name);
 }
 
 void SelfCheck::close() {
@@ -172,8 +177,8 @@ void SelfCheck::check(std::string name, tls::CertificatePtr certificate,
 }
 
 void SelfCheck::State::start_next() {
-  while (running < running_max && !waiting.empty() && !closed) {
-    ++running;
+  while (running.size() < running_max && !waiting.empty() && !closed) {
+    running.insert(name_to_ask_for(waiting.front().name));
     Check check = std::move(waiting.front());
     waiting.pop_front();
     asio::co_spawn(control, run(shared_from_this(), std::move(check)), asio::detached);
@@ -192,7 +197,7 @@ asio::awaitable<void> SelfCheck::State::run(std::shared_ptr<State> self, Check c
     problem = co_await self->look(check);
     if (problem.empty()) break;
   }
-  --self->running;
+  self->running.erase(self->running.find(name_to_ask_for(check.name)));
   if (self->closed) co_return;
   // What took its place meanwhile has a check of its own.
   check.report(check.current() ? problem : std::string());

@@ -48,6 +48,9 @@ class SelfCheck {
   void check(std::string name, tls::CertificatePtr certificate, std::function<bool()> current,
              Report report);
 
+  /// Whether a look at this server name is under way: its handshake is no visit.
+  bool looks_at(const std::string& server_name) const;
+
   /// Reports nothing any more.
   void close();
 

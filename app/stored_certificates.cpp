@@ -1,5 +1,6 @@
 #include "app/stored_certificates.hpp"
 
+#include <cerrno>
 #include <optional>
 
 #include <boost/asio/co_spawn.hpp>
@@ -33,6 +34,12 @@ template <class T>
 Result<T> from_storage(const std::string& folder, Read<T> read) {
   asio::io_context io;  // outlives the storage, whose threads end their work in it
   auto storage = acme::FileStorage::open(folder, acme::Disk::Access::read_only);
+  if (!storage && storage.error().cause == EACCES)
+    return Error(
+        ErrorKind::denied,
+        fmt::format("only root and the user that gatehouse runs as may read {}: run this as "
+                    "one of them",
+                    folder));
   if (!storage) return storage.error();
   std::optional<Result<T>> out;
   asio::co_spawn(io, keep<T>(**storage, std::move(read), out), [](std::exception_ptr problem) {

@@ -267,6 +267,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const std::string& n
       worker_.metrics().add(Metric::fallback_served);
       facts_.stand_in = on_demand;
       facts_.retry_after = acquired.retry_after;
+      if (on_demand) facts_.why = acquired.why;
       break;
     case tls::Acquired::Outcome::ready:
       break;

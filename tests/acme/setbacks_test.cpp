@@ -25,7 +25,8 @@ Past troubled() {
   setback.holds["one"] = {start + 2h, false, 0};
   setback.holds["two"] = {start + 20h, true, 0xfedcba9876543210};
   past.challenge = "tls-alpn-01";
-  past.advice = {0x8000000000000001, {start + 24h, start + 48h}, start + 30h};
+  past.advice = {
+      0x8000000000000001, {start + 24h, start + 48h}, start + 30h, "https://ca.test/why"};
   past.heeded = start - 3h;
   past.warned_of = 12;
   past.warned = 2;
@@ -64,6 +65,7 @@ TEST_CASE("What is remembered of a name outlasts a restart, to the last field") 
   CHECK(past.advice.certificate == 0x8000000000000001);
   CHECK(past.advice.window == wanted.advice.window);
   CHECK(past.advice.instant == wanted.advice.instant);
+  CHECK(past.advice.explanation == "https://ca.test/why");
   CHECK(past.heeded == start - 3h);
   CHECK(past.warned_of == 12);
   CHECK(past.warned == 2);

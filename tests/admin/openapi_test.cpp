@@ -91,3 +91,51 @@ TEST_CASE("openapi.json names the parameters of a path, and what may go wrong") 
     }
   }
 }
+
+namespace {
+
+using Names = std::set<std::string>;
+
+Names members(const json::object& object) {
+  Names out;
+  for (const auto& member : object) out.emplace(member.key());
+  return out;
+}
+
+/// What a schema demands; it describes nothing else.
+Names demanded(const json::value& all, const std::string& schema) {
+  const json::value& described = all.at("components").at("schemas").at(schema);
+  Names required;
+  for (const auto& name : described.at("required").as_array()) required.emplace(name.as_string());
+  INFO(schema);
+  CHECK(required == members(described.at("properties").as_object()));
+  return required;
+}
+
+}  // namespace
+
+TEST_CASE("openapi.json describes each object field by field") {
+  const json::value all = document();
+  const auto check = [&](const std::string& schema, const json::value& written) {
+    INFO(schema);
+    CHECK(members(written.as_object()) == demanded(all, schema));
+  };
+  check("Status", json::parse(status_json({})));
+  gatehouse::acme::CertificateDetails details;
+  details.status.name = "a.example";
+  details.window.emplace();
+  details.chain.emplace_back();
+  details.budgets.emplace_back();
+  const json::value shown = json::parse(details_json(details));
+  check("Details", shown);
+  check("ChainLink", shown.at("chain").at(0));
+  check("NameBudget", shown.at("budgets").at(0));
+  check("RenewalWindow", shown.at("renewal_window"));
+  check("Certificate", json::parse(certificates_json({details.status})).at("certificates").at(0));
+  gatehouse::acme::BudgetStatus authority;
+  authority.buckets.push_back({"orders", 300, 299, {}});
+  const json::value row = json::parse(authorities_json({authority})).at("authorities").at(0);
+  check("Authority", row);
+  check("Limit", row.at("limits").at(0));
+  check("Error", json::parse(error_response(404, "no").body));
+}

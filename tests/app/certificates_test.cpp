@@ -339,3 +339,46 @@ TEST_CASE("After the close nobody is called any more") {
   world.certificates.challenge_publisher()(nullptr, [] { FAIL("called"); });
   world.settle();
 }
+
+TEST_CASE(
+    "Why a site has no certificate for a name is said, where its configuration is the reason") {
+  World world;
+  auto plain = World::site({"plain.example"});
+  plain.certificates = config::CertificateMode::off;
+  auto first_visit = World::site({"*.visited.example"});
+  first_visit.certificates = config::CertificateMode::on_demand;
+  REQUIRE(world.certificates
+              .configure(World::snapshot({plain, first_visit, World::site({"auto.example"})}))
+              .empty());
+  const auto why = [&](const std::string& name) {
+    const auto error = world.certificates.absence(name);
+    return error ? error->context : std::string();
+  };
+  CHECK(why("plain.example").find("plain HTTP only") != std::string::npos);
+  CHECK(why("a.visited.example").find("first visited") != std::string::npos);
+  CHECK(why("auto.example").empty());
+  CHECK(why("nobody.example").empty());
+}
+
+TEST_CASE(
+    "A name is shown with the certificate that it shares, of a wildcard or of the default site") {
+  World world;
+  world.write("zone.pem", {"*.zone.example"});
+  world.write("any.pem", {"any.example"});
+  REQUIRE(world.certificates
+              .configure(World::snapshot({World::site({"*.zone.example"}, world.path("zone.pem")),
+                                          World::site({"*"}, world.path("any.pem")),
+                                          World::site({"auto.example"})}))
+              .empty());
+  const auto shared = [&](const std::string& name) {
+    const auto details = world.certificates.shared_details(name);
+    return details ? details->status.name + " of " + details->names.at(0) : std::string();
+  };
+  CHECK(shared("a.zone.example") == "*.zone.example of *.zone.example");
+  CHECK(shared("whatever.example") == "* of any.example");
+  std::string listed;
+  for (const auto& status : world.certificates.status()) listed += status.name + " ";
+  CHECK(listed == "*.zone.example * ");
+  CHECK(shared("auto.example").empty());
+  CHECK(shared("*.zone.example").empty());
+}

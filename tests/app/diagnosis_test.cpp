@@ -169,7 +169,7 @@ TEST_CASE("An expired certificate and one that clients refuse are trouble") {
   check_trouble(f, "expired certificate");
   Findings refused = well();
   refused.addresses[0].shown->objection = "unable to get local issuer certificate";
-  check_trouble(refused, "unable to get local issuer certificate");
+  check_trouble(refused, "unable to get local issuer certificate: add the intermediate");
 }
 
 TEST_CASE("Without a running gatehouse it says what it could not look at") {
@@ -192,4 +192,23 @@ TEST_CASE("A diagnosis is JSON with a verdict and a line for each finding") {
   CHECK(out.at("host").as_string() == "a.example");
   CHECK(!out.at("findings").as_array().empty());
   CHECK(out.at("findings").as_array().at(0).at("mark").as_string() == "well");
+}
+
+TEST_CASE("The words of another server forge no line") {
+  Findings f = well();
+  f.addresses[0].shown->leaf.issuer = "CA\x1b[2J\nwell     HTTPS";
+  f.addresses[0].shown->objection = "no\nroot";
+  const std::string text = diagnosis_text(diagnose(f, now));
+  INFO(text);
+  CHECK(text.find('\x1b') == std::string::npos);
+  CHECK(text.find("\nwell     HTTPS ") == std::string::npos);
+  CHECK(text.find("\nroot") == std::string::npos);
+}
+
+TEST_CASE("A certificate of the user's own is said to be that") {
+  for (const char* const source : {"file", "custom"}) {
+    Findings f = well();
+    f.certificate->state = f.certificate->authority = source;
+    CHECK(has(diagnose(f, now), Mark::well, std::string(source) + ", your own, valid until"));
+  }
 }

@@ -2,7 +2,9 @@
 
 #include <filesystem>
 #include <optional>
+#include <vector>
 
+#include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 
 #include "base/metrics.hpp"
@@ -38,7 +40,11 @@ class Scene {
     for (const auto& mistake : result.diagnostics) UNSCOPED_INFO(mistake.to_string());
     REQUIRE(result.snapshot);
     snapshot_ = result.snapshot;
-    server.emplace(control, metrics, access_log, proxy::ServerHooks());
+    proxy::ServerHooks hooks;
+    hooks.seen = [this](const std::string& name) {
+      asio::post(control, [this, name] { seen_while_looking.push_back(checks.looks_at(name)); });
+    };
+    server.emplace(control, metrics, access_log, std::move(hooks));
     REQUIRE(server->bind(snapshot_).has_value());
     server->run();
     checks.configure(snapshot_);
@@ -82,6 +88,7 @@ class Scene {
   proxy::AccessLog access_log{2, metrics};
   std::optional<proxy::Server> server;
   app::SelfCheck checks{control};
+  std::vector<bool> seen_while_looking;
 
  private:
   std::string folder_;
@@ -97,6 +104,16 @@ TEST_CASE("A certificate that the listener shows passes the check, by name and b
   CHECK(scene.look("a.example", exact).empty());
   scene.publish("*.example", wildcard);
   CHECK(scene.look("*.example", wildcard).empty());
+}
+
+TEST_CASE("What the look does to the listener can be told from a visit") {
+  Scene scene;
+  const auto certificate = self_signed("a.example");
+  scene.publish("a.example", certificate);
+  CHECK(scene.look("a.example", certificate).empty());
+  scene.until([&] { return !scene.seen_while_looking.empty(); });
+  CHECK(scene.seen_while_looking == std::vector<bool>{true});
+  CHECK_FALSE(scene.checks.looks_at("a.example"));
 }
 
 TEST_CASE("A table that lies is found out, and the listener is named") {

@@ -36,6 +36,12 @@ def test_a_fault_gives_the_fallback_and_heals(faulty, faults, origin, mode, figu
     assert first.response.status == 503 and first.response.value("retry-after")
     assert first.self_signed
     assert len(origin.requests) == before, "a request behind the fallback reaches no origin"
+    if mode != "hang":  # which is not over yet
+        visit(faulty.https, "new.faults.test")
+        until(lambda: any("certificate is not there yet: new.faults.test: local" in line
+                          for line in faulty.access_lines()), "the reason, for the operator")
+    page = first.response.body.decode()
+    assert "local" not in page and "faults.test" not in page, "a visitor is told no reason"
 
     times = [visit(faulty.https, "new.faults.test").seconds for _ in range(5)]
     figure(f"CA answers {mode}: fallback after", f"{first.seconds:.2f} s, then "

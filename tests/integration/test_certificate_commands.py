@@ -3,16 +3,18 @@
 import datetime
 import json
 import os
+import pathlib
 import stat
+import subprocess
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from harness.client import Client, trusting_anything
 from harness.limits import within
-from harness.program import AdminConnection, command
+from harness.program import BINARY, AdminConnection, command
 from harness.wait import until
-from local_ca import LocalCa
+from local_ca import Authority, LocalCa
 from ports import free_port
 
 NAME = "shop.test"
@@ -312,7 +314,11 @@ def test_a_custom_certificate_is_served_until_it_is_deleted(program, config, aut
     assert "your own" in one_line(certs(program, "renew", NAME, "--force"))
     assert "your own" in one_line(certs(program, "revoke", NAME))
 
+    rows = json.loads(program.admin("/api/certificates")[1])["certificates"]
+    assert [row["state"] for row in rows if row["name"] == NAME] == ["custom"]
+
     program.stop()
+    assert json.loads(certs(program, "show", NAME, "--json").stdout)["state"] == "custom"
     program.start()
     assert served(config) == custom
     assert state(program) == "custom" and ca.orders() == 1
@@ -483,3 +489,46 @@ def test_the_doctor_refuses_what_is_no_host(tmp_path, config, origin, host):
     done = command("doctor", "--config", str(path), "--", host)
     assert done.returncode == 2 and not done.stdout, done.stdout
     assert 1 <= len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_the_doctor_and_show_know_sites_that_have_no_certificate_yet_or_ever(
+        gatehouse, config, ca, origin, tmp_path):
+    program = gatehouse(config.acme(
+        ca.directory, ca.trust,
+        '[on_demand]\nallow = ["*.visited.test"]\n'
+        f'[[site]]\nhosts = ["*.visited.test"]\ncertificates = "on_demand"\n'
+        f'upstream = "{origin.address}"\n'
+        f'[[site]]\nhosts = ["plain.test"]\ncertificates = "off"\n'
+        f'upstream = "{origin.address}"\n'))
+    assert "first visited" in one_line(certs(program, "show", "a.visited.test"))
+    assert "first visited" in one_line(certs(program, "renew", "a.visited.test"))
+    assert "plain HTTP only" in one_line(certs(program, "show", "plain.test"))
+    (tmp_path / "root.pem").write_text(ca.root())
+    done = command("doctor", "a.visited.test", "--config", str(program.config), "--address",
+                   "127.0.0.1", "--http-port", str(config.http), "--https-port",
+                   str(config.https), seconds=60,
+                   environment={"SSL_CERT_FILE": str(tmp_path / "root.pem")})
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.strip().splitlines()[-1].startswith("a.visited.test is well")
+
+
+def test_what_a_certificate_says_of_itself_is_no_command_to_a_terminal(program):
+    hostile = Authority("Root\x1b[31m\nforged.test  active")
+    assert put(program, NAME, *hostile.issue([NAME]))[0] == 200
+    for done in (certs(program, "show", NAME), certs(program, "list")):
+        assert done.returncode == 0 and "Root" in done.stdout
+        assert "\x1b" not in done.stdout and "\nforged" not in done.stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone may become another")
+def test_who_may_not_ask_is_told_who_may(program, tmp_path):
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder == pathlib.Path("/tmp"):
+            break
+        folder.chmod(0o755)
+    os.chmod(program.admin_path.parent, 0o755)
+    for arguments in (["list"], ["export", NAME, "/tmp/never"], ["root"]):
+        done = subprocess.run(
+            [BINARY, "certs", *arguments, "--config", str(program.config)], user="nobody",
+            group="nogroup", extra_groups=[], capture_output=True, text=True, timeout=within(20))
+        assert "run this as one of them" in one_line(done)

@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import pathlib
+import pwd
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -115,3 +117,32 @@ def test_a_source_that_is_none_is_refused_in_one_line(config, tmp_path, origin):
         assert outcome.returncode == status, outcome.stderr
         assert outcome.stderr.count("\n") == 1 and outcome.stdout == ""
     assert not (tmp_path / "storage").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone may become another")
+def test_root_imports_for_the_user_before_the_first_start(config, origin, authority, tmp_path):
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder == pathlib.Path("/tmp"):
+            break
+        folder.chmod(0o755)
+    source = tmp_path / "lego" / "certificates"
+    source.mkdir(parents=True, mode=0o700)
+    chain, key = authority.issue([NAME])
+    (source / f"{NAME}.crt").write_text(chain)
+    (source / f"{NAME}.key").write_text(key)
+    (source / f"{NAME}.json").write_text(json.dumps({"domain": NAME}))
+    (tmp_path / "lib").mkdir(mode=0o755)  # only root may make a folder in it
+    file = tmp_path / "import.toml"
+    file.write_text(config.site(origin.address, server='user = "nobody"')
+                    .replace("@FOLDER@", str(tmp_path / "lib"))
+                    .replace("@ADMIN@", str(tmp_path / "admin.sock")))
+    source_name = f"lego:{tmp_path}/lego"
+    dry = command("certs", "import", source_name, "--dry-run", "--config", str(file))
+    assert dry.returncode == 0 and "would import" in dry.stdout, dry.stderr
+    assert not (tmp_path / "lib/storage").exists()
+    done = command("certs", "import", source_name, "--config", str(file))
+    assert done.returncode == 0, done.stderr
+    nobody = pwd.getpwnam("nobody").pw_uid
+    stored = list((tmp_path / "lib/storage").rglob("*"))
+    assert any(path.name == "privkey.pem" for path in stored)
+    assert {path.lstat().st_uid for path in stored} == {nobody}

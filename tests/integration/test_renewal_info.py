@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from harness.fault_ca import FaultProxy
 from harness.limits import LONG, within
+from harness.program import command
 from harness.visitor import trusted, visit
 from harness.wait import until
 from local_ca import LocalCa, pem, rfc3339
@@ -196,3 +197,16 @@ def test_the_ca_is_asked_again_when_it_says_but_not_within_a_minute(newer, site)
     until(lambda: sum(LOOK in path for _, _, path in newer.requests) >= 2, "another look", 80)
     times = [at for at, _, path in newer.requests if LOOK in path]
     assert times[1] - times[0] >= 59
+
+
+def test_why_a_window_was_set_is_shown(newer, site):
+    newer.ca.suggest_renewal(pem(site.first.certificate), *moments(10, 20),
+                             explanation="https://ca.test/incident-8")
+    newer.release()
+
+    def reason():
+        window = json.loads(site.admin(f"/api/certificates/{NAME}")[1])["renewal_window"]
+        return window and window["explanation"]
+    until(lambda: reason() == "https://ca.test/incident-8", "the CA's reason")
+    shown = command("certs", "show", NAME, "--config", str(site.config)).stdout
+    assert "https://ca.test/incident-8" in shown
