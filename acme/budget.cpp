@@ -16,10 +16,11 @@ using Time = Buckets::Time;
 namespace {
 
 /// What a clock that was wrong may have left behind.
-constexpr std::chrono::hours furthest{8 * 24};
+constexpr std::chrono::hours furthest{(31 + 8) * 24};
 
 const std::string everywhere_key = "issues";
 const std::string orders_key = "orders";
+const std::string requests_key = "requests";
 const std::string accounts_key = "accounts";
 
 std::string domain_key(const std::string& domain) {
@@ -124,7 +125,7 @@ std::optional<Time> OnDemandBudget::take(const std::string& name, Time now) {
 }
 
 Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now, Order order) const {
-  Time ready = now;
+  Time ready = silent_until(now);
   for (const auto& name : names)
     ready = std::max(ready, buckets.ready_at(failure_key(name), failures, now));
   if (order.replaces) return ready;
@@ -141,7 +142,7 @@ Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now, 
 BudgetLeft AuthorityBudget::left(const std::vector<std::string>& names, Time now) const {
   BudgetLeft out;
   out.counted = counted_;
-  out.orders = buckets.left(orders_key, orders, now);
+  out.orders = silent_until(now) > now ? 0 : buckets.left(orders_key, orders, now);
   out.name_set =
       names.empty() ? per_name_set.capacity : buckets.left(set_key(names), per_name_set, now);
   out.domain = per_domain.capacity;
@@ -183,24 +184,38 @@ void AuthorityBudget::account_made(Time now) {
   if (counted_) buckets.take(accounts_key, accounts, now);
 }
 
-void AuthorityBudget::limited(const std::vector<std::string>& names, std::string_view words,
+Time AuthorityBudget::silent_until(Time now) const {
+  return buckets.ready_at(requests_key, requests, now);
+}
+
+bool AuthorityBudget::limited(const std::vector<std::string>& names, std::string_view words,
                               Time until) {
   const auto says = [words](std::string_view part) {
     return words.find(part) != std::string_view::npos;
   };
+  const auto domains = domains_of(names);
   if (says("new orders")) {
     buckets.empty_until(orders_key, orders, until);
-  } else if (says("registrations")) {
-    buckets.empty_until(accounts_key, accounts, until);
-  } else if (says("exact set")) {
-    buckets.empty_until(set_key(names), per_name_set, until);
-  } else if (says("certificates") && says("already issued")) {
-    for (const auto& domain : domains_of(names))
-      buckets.empty_until(domain_key(domain), per_domain, until);
-  } else {
-    // "too many failed authorizations", or words we do not know: not this name.
-    for (const auto& name : names) buckets.empty_until(failure_key(name), failures, until);
+    return true;
   }
+  if (says("registrations")) {
+    buckets.empty_until(accounts_key, accounts, until);
+    return true;
+  }
+  if (says("exact set")) {
+    buckets.empty_until(set_key(names), per_name_set, until);
+    return false;
+  }
+  if (says("certificates") && says("already issued")) {
+    for (const auto& domain : domains) buckets.empty_until(domain_key(domain), per_domain, until);
+    return true;
+  }
+  if (says("failed authorizations") || std::any_of(names.begin(), names.end(), says)) {
+    for (const auto& name : names) buckets.empty_until(failure_key(name), failures, until);
+    return false;
+  }
+  buckets.empty_until(requests_key, requests, until);
+  return true;
 }
 
 std::vector<AuthorityBudget::Bucket> AuthorityBudget::report(Time now) const {
@@ -210,6 +225,7 @@ std::vector<AuthorityBudget::Bucket> AuthorityBudget::report(Time now) const {
     list.push_back({key, limit.capacity, left - std::min(left, reserve),
                     buckets.ready_at(key, limit, now, reserve)});
   };
+  if (silent_until(now) > now) add(requests_key, requests, 0);
   if (counted_ || buckets.left(orders_key, orders, now) == 0) add(orders_key, orders, 0);
   if (counted_ || buckets.left(accounts_key, accounts, now) == 0) add(accounts_key, accounts, 0);
   buckets.each([&](const std::string& key) {

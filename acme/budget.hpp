@@ -81,7 +81,8 @@ class AuthorityBudget {
   static constexpr Limit per_domain{50, std::chrono::hours(7 * 24)};
   static constexpr Limit per_name_set{5, std::chrono::hours(7 * 24)};
   static constexpr Limit failures{5, std::chrono::hours(1)};
-  static constexpr Limit accounts{10, std::chrono::hours(3)};  // from one address
+  static constexpr Limit requests{1, std::chrono::seconds(1)};  // only what the CA itself says
+  static constexpr Limit accounts{10, std::chrono::hours(3)};   // from one address
   /// Of `per_name_set`, kept for a person.
   static constexpr uint32_t kept_for_a_person = 1;
 
@@ -108,8 +109,11 @@ class AuthorityBudget {
   void not_ordered(const std::vector<std::string>& names);
   void account_made(Buckets::Time now);
   void validation_failed(const std::string& name, Buckets::Time now, unsigned times = 1);
-  /// The CA answered 429: `words` are its own, and empty the bucket they name.
-  void limited(const std::vector<std::string>& names, std::string_view words, Buckets::Time until);
+  /// The CA answered 429: `words` are its own, and empty the bucket they name; words that name none
+  /// are for every request to it. True: it concerns names besides these.
+  bool limited(const std::vector<std::string>& names, std::string_view words, Buckets::Time until);
+  /// Before this the CA wants no request at all; not later than `now`: it said nothing of the kind.
+  Buckets::Time silent_until(Buckets::Time now) const;
 
   /// For a person: the account's buckets, and of the others those that have an order left for none
   /// at `now`, at most `shown_max`.

@@ -22,6 +22,7 @@ enum class FailureClass : uint8_t {
 struct Failure {
   FailureClass kind = FailureClass::internal;
   std::string sentence;  // for a person: name, CA, challenge, the CA's detail, cause, fix
+  std::string words;     // of a rate limit: the CA's own
   std::string type;      // the problem document's type without its urn prefix, may be empty
   std::optional<std::chrono::system_clock::time_point> retry_at;  // from Retry-After or the detail
   int status = 0;         // the HTTP status of the CA's refusal; 0: it gave none

@@ -142,7 +142,9 @@ Verdict judge(Setback& setback, const Failure& failure, const Circumstances& cir
   rehearse_next(setback, failure, circumstances, now);
   const bool blocked = is_refusal(failure) && !circumstances.rehearsal;
   const bool told = failure.kind == FailureClass::rate_limit && failure.retry_at;
-  milliseconds wait = retry_wait(kind, setback.step, circumstances.id);
+  // A limit without a time may end at any moment.
+  const bool soon = failure.kind == FailureClass::rate_limit && circumstances.wanted;
+  milliseconds wait = retry_wait(kind, soon ? 1 : setback.step, circumstances.id);
   const bool last = circumstances.certificate && expiry_stage(*circumstances.certificate, now) > 0;
   if (circumstances.certificate && !blocked)
     wait = shortened(wait, *circumstances.certificate, now);

@@ -52,6 +52,7 @@ struct Circumstances {
   uint64_t settings = 0;                // mark() of what a person could change about it
   bool rehearsal = false;               // it was its staging directory
   bool open = false;                    // its breaker, by now
+  bool wanted = false;                  // somebody waits for the certificate, or lately did
   std::optional<Lifetime> certificate;  // that is served meanwhile
   std::string id;                       // spreads the waits
 };

@@ -50,6 +50,7 @@ void Manager::State::failed(Entry& entry, const DeskPtr& desk, bool rehearsal, F
   circumstances.settings = desk->settings_mark;
   circumstances.rehearsal = rehearsal;
   circumstances.open = desk->orders->open();
+  circumstances.wanted = urgency_of(entry) == Urgency::visited;
   circumstances.id = entry.id;
   if (entry.certificate) circumstances.certificate = lifetime_of(*entry.certificate);
   const Verdict verdict = judge(entry.past.setback, failure, circumstances, now);
@@ -79,8 +80,9 @@ void Manager::State::limited(Entry& entry, Desk& desk, const Failure& failure) {
   const unsigned failed = failed_validations(failure);
   desk.budget.validation_failed(entry.name, clock.wall(), failed);
   const bool told = failure.kind == FailureClass::rate_limit && failure.retry_at;
-  if (told) desk.budget.limited({entry.name}, failure.sentence, *failure.retry_at);
+  const bool others = told && desk.budget.limited({entry.name}, failure.words, *failure.retry_at);
   desk.budget_changed = desk.budget_changed || failed > 0 || told;
+  if (others) desk.orders->fail_waiting();
 }
 
 /// Nobody is asked now: the next attempt in its own time, or when a CA answers again.
@@ -196,7 +198,13 @@ void Manager::State::ca_opened(const Orders* orders) {
 }
 
 void Manager::State::ca_available() {
-  for (const auto& name : std::exchange(awaiting_ca, {})) {
+  // The first one may be asked alone: one that the CA refuses each time does not stand before the
+  // others for ever.
+  std::vector<std::pair<base::Monotonic::time_point, std::string>> line;
+  for (const auto& name : std::exchange(awaiting_ca, {}))
+    if (const Entry* entry = find(name)) line.emplace_back(entry->asked_at, name);
+  std::sort(line.begin(), line.end());
+  for (const auto& [asked_at, name] : line) {
     Entry* entry = find(name);
     if (entry == nullptr) continue;
     entry->awaits_ca = false;

@@ -98,7 +98,7 @@ void Manager::State::ask_next() {
       look_after(*entry, unsupported_pause);
       continue;
     }
-    if (desk->orders->open()) {
+    if (desk->orders->open() || desk->budget.silent_until(clock.wall()) > clock.wall()) {
       look_after(*entry, closed_pause);
       continue;
     }

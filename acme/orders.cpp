@@ -184,6 +184,7 @@ void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
                      outcome.error().kind == FailureClass::internal);
     if (!local) {
       last_answer_ = clock_.monotonic();
+      limited_.clear();
       const bool was_open = breaker_.open();
       breaker_.reset();
       if (was_open) recovered();
@@ -193,8 +194,12 @@ void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   }
   const Failure& failure = outcome.error();
   if (failure.kind == FailureClass::rate_limit) {
+    // Without a time it may be meant for this one alone, until another is told the same.
+    const std::string& id = run->order.wanted.id;
     if (failure.retry_at) {
       last_answer_ = clock_.monotonic();
+    } else if (limited_.empty() || limited_ == id) {
+      limited_ = id;
     } else if (!breaker_.open()) {
       breaker_.throttle(clock_.monotonic());
       became_open(failure.sentence);

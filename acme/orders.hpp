@@ -75,6 +75,8 @@ class Orders : public std::enable_shared_from_this<Orders> {
   base::Monotonic::time_point next_try() const { return probe_due_; }
   /// Somebody came by for a name that waits for this CA.
   void wished();
+  /// Waiting orders fail unheard: whoever waits may have to ask elsewhere, or later.
+  void fail_waiting();
 
   /// Starts nothing more; running orders end, waiting ones fail.
   void stop();
@@ -95,7 +97,6 @@ class Orders : public std::enable_shared_from_this<Orders> {
   void suspect(const RunPtr& run);
   void trip(const std::string& reason, std::optional<base::Monotonic::time_point> until);
   void became_open(const std::string& reason);
-  void fail_waiting();
   void arm_probe();
   void probe();
   void probed(uint64_t number, bool well);
@@ -118,6 +119,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   base::Monotonic::time_point opened_at_{};
   base::Monotonic::time_point wished_until_{};
   base::Monotonic::time_point last_answer_{};
+  std::string limited_;  // since then, the order that was answered 429 without a time
   uint64_t last_probe_ = 0;
   uint64_t judged_ = 0;  // the newest probe whose end has counted
   unsigned probes_running_ = 0;

@@ -171,7 +171,10 @@ Failure failure_of(const Problem& problem, const Attempt& attempt, WallTime now,
   result.kind = class_of(main, rule, attempt);
   result.type = main.type;
   result.status = problem.status;
-  if (result.kind == FailureClass::rate_limit) rule = rule_for("rateLimited");
+  if (result.kind == FailureClass::rate_limit) {
+    rule = rule_for("rateLimited");
+    result.words = words_of(problem);
+  }
   if (retry_after) {
     result.retry_at = now + std::chrono::duration_cast<base::WallClock::duration>(*retry_after);
   } else if (result.kind == FailureClass::rate_limit) {

@@ -93,8 +93,8 @@ TEST_CASE("The budget survives a restart, and a damaged file leaves it full") {
 TEST_CASE("A clock that was far ahead does not close the buckets for ever") {
   Buckets buckets = Buckets::from_json(
       "{\"full_at_ms\":{\"issues\":9223372036854775807,\"x\":4102444800000}}", start);
-  CHECK(buckets.ready_at("issues", {50, 300s}, start) < start + std::chrono::hours(24 * 9));
-  CHECK(buckets.ready_at("x", {50, 300s}, start) < start + std::chrono::hours(24 * 9));
+  CHECK(buckets.ready_at("issues", {50, 300s}, start) < start + std::chrono::hours(24 * 40));
+  CHECK(buckets.ready_at("x", {50, 300s}, start) < start + std::chrono::hours(24 * 40));
 }
 
 TEST_CASE("Let's Encrypt's limits are counted for Let's Encrypt only") {
@@ -188,7 +188,8 @@ TEST_CASE("The budget shows the account's buckets, and of the others those that 
   REQUIRE(other.report(start).size() == 1);
   CHECK(other.report(start)[0].ready == start + 1h);
   for (int number = 0; number < 300; ++number)
-    other.limited({"n" + std::to_string(number) + ".com"}, "slow down", start + 1h);
+    other.limited({"n" + std::to_string(number) + ".com"}, "too many failed authorizations",
+                  start + 1h);
   CHECK(other.report(start).size() == AuthorityBudget::shown_max);
 }
 
@@ -236,8 +237,36 @@ TEST_CASE("A 429 empties the bucket it names") {
               "b.example.com") == start);
   CHECK(after("too many new registrations (10) from this IP address", "x.example.org") == until);
   CHECK(after("too many failed authorizations", "a.example.com") == until);
+  CHECK(after("too many failed authorizations", "b.example.com") == start);
+  CHECK(after("a.example.com is asked for too often", "a.example.com") == until);
+  CHECK(after("a.example.com is asked for too often", "b.example.com") == start);
   CHECK(after("slow down", "a.example.com") == until);
-  CHECK(after("slow down", "b.example.com") == start);
+  CHECK(after("slow down", "b.example.com") == until);
+  CHECK(after("", "b.example.com") == until);
+}
+
+TEST_CASE("A CA that wants no request at all is not asked for a replacement either") {
+  for (const bool counted : {true, false}) {
+    AuthorityBudget budget(counted);
+    AuthorityBudget::Order replacing;
+    replacing.replaces = true;
+    CHECK(budget.limited({"a.example.com"}, "slow down", start + 2h));
+    CHECK(budget.silent_until(start) == start + 2h);
+    CHECK(budget.ready_at({"b.example.org"}, start, replacing) == start + 2h);
+    CHECK(budget.left({"b.example.org"}, start).orders == 0);
+    REQUIRE_FALSE(budget.report(start).empty());
+    CHECK(budget.report(start)[0].what == "requests");
+    CHECK(budget.report(start)[0].left == 0);
+    CHECK(budget.report(start)[0].ready == start + 2h);
+    budget.buckets = Buckets::from_json(budget.buckets.to_json(), start + 1h);
+    CHECK(budget.silent_until(start + 1h) == start + 2h);
+    CHECK(budget.silent_until(start + 2h) == start + 2h);
+    CHECK(budget.ready_at({"b.example.org"}, start + 2h) == start + 2h);
+    // The longest time that is believed outlasts a restart too.
+    budget.limited({"a.example.com"}, "slow down", start + 31 * 24h);
+    budget.buckets = Buckets::from_json(budget.buckets.to_json(), start);
+    CHECK(budget.silent_until(start) == start + 31 * 24h);
+  }
 }
 
 TEST_CASE("Visits are remembered for 30 days, to the hour, across a restart") {

@@ -53,7 +53,9 @@ struct ScriptedCa {
       }
     }
     --ca->running;
-    if (ca->failure) co_return *ca->failure;
+    const bool fails =
+        ca->failing.empty() || ca->failing == names.front() || ca->failing_too == names.front();
+    if (ca->failure && fails) co_return *ca->failure;
     tls::CertificateDraft draft;
     draft.common_name = names.front();
     draft.names = names;
@@ -113,6 +115,7 @@ struct ScriptedCa {
   std::vector<std::string> orders;
   std::vector<std::string> forgotten;
   std::optional<Failure> failure;
+  std::string failing, failing_too;  // these names alone; empty: all
   std::optional<base::WallClock::time_point> clock;
   std::chrono::seconds lifetime = 24h * 90;
   bool hang = false;
@@ -579,7 +582,7 @@ TEST_CASE("A CA that says 429 without a time: one order tries every 15 s") {
   CHECK(world.at_once("a.example") == Given::fallback);
   for (int number = 0; number < 20; ++number)
     CHECK(world.at_once(fmt::format("a.n{}.example", number)) == Given::fallback);
-  CHECK(world.ca.orders.size() == 1);
+  CHECK(world.ca.orders.size() == 2);  // the first might have been a limit of its own
   world.pass(10min);
   CHECK(world.ca.orders.size() >= 39);
   CHECK(world.ca.orders.size() <= 46);
@@ -589,12 +592,73 @@ TEST_CASE("A CA that says 429 without a time: one order tries every 15 s") {
   CHECK(world.at_once("a.n19.example") == Given::ready);
 }
 
-TEST_CASE("Retry-After of a 429 is honoured to the second, for that name only") {
+TEST_CASE("A name that alone is answered 429 without a time holds up nobody else") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::rate_limit);
+  world.ca.failing = "a.example";
+  CHECK(world.at_once("a.example") == Given::fallback);
+  for (const auto* name : {"b.example", "c.example", "d.example"})
+    CHECK(world.at_once(name) == Given::ready);
+  world.pass(1h);
+  CHECK(world.at_once("e.example") == Given::ready);
+  // Soon while somebody waits for it, then ever more seldom.
+  const auto asked = std::count(world.ca.orders.begin(), world.ca.orders.end(), "a.example");
+  CHECK(asked > 4);
+  CHECK(asked < 70);
+  world.ca.failure.reset();
+  world.pass(16min);
+  CHECK(world.at_once("a.example") == Given::ready);
+}
+
+TEST_CASE("Two names that alone are answered 429 without a time do not stand before the others") {
+  World world;
+  for (const auto* name : {"a.example", "b.example"}) world.site(name, Mode::automatic);
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  world.ca.fail(FailureClass::rate_limit);
+  world.ca.failing = "a.example";
+  world.ca.failing_too = "b.example";
+  REQUIRE(world.configure());
+  CHECK(world.ca.orders == std::vector<std::string>{"a.example", "b.example"});
+  CHECK(world.at_once("c.example") == Given::fallback);
+  world.pass(17s);  // the trial is of one that has not been asked for yet
+  CHECK(world.at_once("c.example") == Given::ready);
+}
+
+TEST_CASE("A 429 whose words name no bucket means every name, to the second") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*");
+  REQUIRE(world.configure());
+  world.ca.hang = true;
+  for (int number = 0; number < 60; ++number)  // half of them wait for a place
+    world.ask_for(fmt::format("www.n{}.example", number));
+  world.settle();
+  const size_t begun = world.ca.orders.size();
+  CHECK(begun < 40);
+  world.ca.fail(FailureClass::rate_limit, world.clock.wall() + 30s);
+  world.ca.release();
+  world.settle();
+  CHECK(world.ca.orders.size() == begun);  // nobody of those who waited
+  world.ca.failure.reset();
+  CHECK(world.at_once("b.example") == Given::fallback);
+  world.pass(29s);
+  CHECK(world.ca.orders.size() == begun);
+  world.pass(2s);
+  CHECK(world.at_once("b.example") == Given::ready);
+  CHECK(world.at_once("www.n59.example") == Given::ready);
+}
+
+TEST_CASE("Retry-After of a 429 is honoured to the second, for that name if it is named") {
   World world;
   world.site("*", Mode::on_demand);
   allow(world, "*");
   REQUIRE(world.configure());
   world.ca.fail(FailureClass::rate_limit, world.clock.wall() + 30s);
+  world.ca.failure->words = "too many failed authorizations for a.example";
   const auto first = world.ask_for("a.example");
   world.settle();
   REQUIRE(first->times == 1);
