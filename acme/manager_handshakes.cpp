@@ -61,8 +61,10 @@ void Manager::State::acquire(std::string name, std::string client,
     ready.certificate = entry->certificate;
     return deliver(std::move(ready));
   }
-  // Its first order, or another CA is at it in the place of one that would not.
-  const bool hopeful = entry->past.setback.failures == 0 || entry->tried.size() > 1;
+  // Its first order, or one that a former process had begun, or another CA is at it in the place of
+  // one that would not.
+  const bool hopeful =
+      entry->past.setback.failures == 0 || entry->journalled || entry->tried.size() > 1;
   const bool first_order = entry->ordering && hopeful && !entry->slow;
   if (entry->loading || entry->asking || first_order) {
     if (entry->ordering) entry->ordering->orders->raise(entry->order_id(), Urgency::visited);

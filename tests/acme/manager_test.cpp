@@ -1074,6 +1074,28 @@ TEST_CASE("An order that a former process left is continued without asking or co
   CHECK(world.ca.forgotten == std::vector<std::string>{"a.shops.example"});
 }
 
+TEST_CASE("A visitor waits for an order that is continued, whatever failed before it") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  world.ca.fail(FailureClass::internal);
+  REQUIRE(world.configure());
+  world.pass(2s);
+  world.memory.files["orders/a.example/order.json"] =
+      R"({"version":1,"directory":"https://ca.test/dir","names":["a.example"],)"
+      R"("created":"2026-01-01T00:00:00Z","order":"https://ca.test/order/1"})";
+  world.ca.failure.reset();
+  world.ca.hang = true;
+  world.start();
+  REQUIRE(world.configure());
+  const auto waiting = world.ask_for("a.example");
+  world.settle();
+  CHECK(waiting->times == 0);
+  world.ca.release();
+  world.settle();
+  REQUIRE(waiting->times == 1);
+  CHECK(waiting->given->outcome == Given::ready);
+}
+
 TEST_CASE("At most 32 orders run at once, and visited names go first") {
   World world;
   for (int number = 0; number < 60; ++number)
