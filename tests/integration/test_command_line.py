@@ -163,6 +163,7 @@ def refused(gatehouse, text, *words, status=(1, 2)):
 
 def test_a_port_in_use_is_named(gatehouse, config, origin):
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections do not count
         taken.bind(("127.0.0.1", config.https))
         taken.listen()
         refused(gatehouse, config.site(origin.address), f"127.0.0.1:{config.https}", status=(1,))
