@@ -310,6 +310,7 @@ void parse_on_demand(Reader& reader, Draft& draft) {
   on_demand.configured = true;
   read_url(reader, "ask", true, on_demand.ask);
   reader.read("allow", on_demand.allow);
+  reader.read("deny", on_demand.deny);
   reader.read("wait", on_demand.wait, milliseconds(1), on_demand_wait_max);
   reader.choose<OnTimeout>("on_timeout", on_demand.on_timeout,
                            {{"fallback", OnTimeout::fallback}, {"alert", OnTimeout::alert}});

@@ -142,6 +142,7 @@ struct OnDemand {
   bool configured = false;  // the section is there
   std::string ask;
   std::vector<HostGlob> allow;
+  std::vector<HostGlob> deny;  // goes before the two
   Duration wait = std::chrono::seconds(12);
   OnTimeout on_timeout = OnTimeout::fallback;
 };
