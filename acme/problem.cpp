@@ -176,6 +176,8 @@ Failure failure_of(const Problem& problem, const Attempt& attempt, WallTime now,
     result.retry_at = now + std::chrono::duration_cast<base::WallClock::duration>(*retry_after);
   } else if (result.kind == FailureClass::rate_limit) {
     result.retry_at = parse_retry_time(problem.detail);
+    if (result.retry_at)
+      result.retry_at = std::min<WallTime>(*result.retry_at, now + retry_after_believed_max);
   }
   result.sentence = fmt::format("{}{}: {}", opening(attempt),
                                 attempt.challenge.empty() ? " refused" : "", words_of(problem));

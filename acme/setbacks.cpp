@@ -4,6 +4,8 @@
 
 #include <boost/json.hpp>
 
+#include "acme/times.hpp"
+
 namespace gatehouse::acme {
 
 namespace json = boost::json;
@@ -15,7 +17,7 @@ constexpr std::chrono::hours validations_count{1};
 constexpr std::chrono::hours heeded_counts{24};
 constexpr std::chrono::hours kept_after{30 * 24};
 /// What a clock that was wrong may have left behind.
-constexpr std::chrono::hours furthest{31 * 24};
+constexpr std::chrono::hours furthest = retry_after_believed_max;
 constexpr size_t name_max = 255;
 constexpr size_t word_max = 64;
 constexpr int64_t seconds_max = 253402300799 / 32;  // keeps a time point from overflowing

@@ -99,6 +99,18 @@ TEST_CASE("a rate limit ends at Retry-After, else when its detail says, and says
   CHECK(failure_of(problem("", "", 429), ordering(), now, {}).kind == FailureClass::rate_limit);
 }
 
+TEST_CASE("a limit's end is believed up to 31 days ahead, in a header as in words") {
+  auto limited = problem("rateLimited", "too many, retry after 1994-12-01 00:00:00 UTC", 429);
+  CHECK(timestamp(failure_of(limited, ordering(), now, {}).retry_at.value()) ==
+        "1994-12-01T00:00:00Z");
+  CHECK(failure_of(limited, ordering(), now, parse_retry_after("2000000", now)).retry_at ==
+        now + 2'000'000s);
+  limited.detail = "too many, retry after 2199-01-01 00:00:00 UTC";
+  CHECK(failure_of(limited, ordering(), now, {}).retry_at == now + 31 * 24h);
+  CHECK(failure_of(limited, ordering(), now, parse_retry_after("99999999", now)).retry_at ==
+        now + 31 * 24h);
+}
+
 TEST_CASE("a status alone is enough to tell the CA's trouble") {
   CHECK(failure_of(problem("", "", 500), ordering(), now, {}).kind == FailureClass::transport);
   CHECK(failure_of(problem("", "", 503), ordering(), now, 9s).retry_at == now + 9s);
