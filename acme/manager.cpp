@@ -51,8 +51,9 @@ Manager::State::~State() = default;
 
 asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> self,
                                                         config::SnapshotPtr next) {
-  auto tested = co_await self->test_ask(next->on_demand);
-  if (!tested) co_return tested;
+  auto tried = co_await try_ask(self, next);
+  if (!tried) co_return tried;
+  self->ask_tried_for.reset();
   if (!self->storage_read) {
     auto read = co_await self->read_storage();
     if (!read) co_return read;
@@ -79,9 +80,12 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
   co_return Result<void>();
 }
 
-asio::awaitable<Result<void>> Manager::State::test_ask(const config::OnDemand& settings) {
-  if (settings.ask.empty() || settings.ask == ask_tested_url) co_return Result<void>();
-  Ask trial(control, fetcher, clock, metrics);
+asio::awaitable<Result<void>> Manager::State::try_ask(std::shared_ptr<State> self,
+                                                      config::SnapshotPtr next) {
+  const config::OnDemand& settings = next->on_demand;
+  if (settings.ask.empty() || settings.ask == self->ask_tested_url || self->ask_tried_for == next)
+    co_return Result<void>();
+  Ask trial(self->control, self->fetcher, self->clock, self->metrics);
   trial.configure(settings.ask);
   const Answer answer = co_await trial.try_random_name();
   if (answer == Answer::allowed)
@@ -90,7 +94,8 @@ asio::awaitable<Result<void>> Manager::State::test_ask(const config::OnDemand& s
                                 "certificates ordered: let it answer 404 for names it does not "
                                 "know",
                                 settings.ask));
-  if (answer == Answer::denied) ask_tested_url = settings.ask;
+  if (answer == Answer::denied) self->ask_tested_url = settings.ask;
+  self->ask_tried_for = next;
   co_return Result<void>();
 }
 
@@ -358,6 +363,10 @@ Manager::~Manager() {
   state.fallbacks.detach();
   state.hooks = {};
   for (auto& [name, entry] : state.entries) entry->waiters.clear();
+}
+
+asio::awaitable<Result<void>> Manager::try_ask(config::SnapshotPtr snapshot) {
+  return State::try_ask(state_, std::move(snapshot));
 }
 
 asio::awaitable<Result<void>> Manager::configure(config::SnapshotPtr snapshot) {

@@ -145,7 +145,8 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   static boost::asio::awaitable<base::Result<void>> configure(std::shared_ptr<State> self,
                                                               config::SnapshotPtr next);
   boost::asio::awaitable<base::Result<void>> read_storage();
-  boost::asio::awaitable<base::Result<void>> test_ask(const config::OnDemand& settings);
+  static boost::asio::awaitable<base::Result<void>> try_ask(std::shared_ptr<State> self,
+                                                            config::SnapshotPtr next);
   void review_entries();
   void review_claim(Entry& entry, Claim claim);
   void review_setback(Entry& entry);
@@ -386,6 +387,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool index_failed = false;
   bool storage_read = false;
   std::string ask_tested_url;
+  config::SnapshotPtr ask_tried_for;  // until it is the one in use
   bool small_state_saving = false;
   bool small_state_failed = false;
   base::Monotonic::time_point small_state_rest{};  // not before: much was written
