@@ -49,7 +49,9 @@ constexpr std::array<Rule, 27> rules = {{
      "the CA has forgotten the account and does not take it again: remove the account's folder in "
      "storage"},
     {"externalAccountRequired", FailureClass::account,
-     "the CA wants an account made on its website: put its key into [ca.NAME] eab"},
+     "the CA wants an account that was made before: make one at {url}, and put its kid and key "
+     "into "
+     "[ca.NAME] eab"},
     {"userActionRequired", FailureClass::account,
      "the CA wants a person to agree to something: open {url}"},
     {"invalidContact", FailureClass::account,
@@ -108,6 +110,13 @@ void replace(std::string& text, std::string_view what, std::string_view with) {
   }
 }
 
+/// Where a person gets further: as the problem says, else the CA's own page; empty: nobody said.
+std::string_view page_of(const Problem& problem, const Attempt& attempt) {
+  const std::string_view page = problem.instance;
+  const bool address = page.starts_with("https://") || page.starts_with("http://");
+  return address ? page : std::string_view(attempt.website);
+}
+
 std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& attempt) {
   const bool v6 = attempt.address.find(':') != std::string::npos;
   if (!attempt.challenge.empty() && v6 &&
@@ -116,8 +125,11 @@ std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& 
                        attempt.address);
   }
   if (attempt.challenge.empty() && problem.type == "unauthorized") {
-    return "the account is deactivated or may not do this: remove the account's folder in storage "
-           "to make a new one";
+    const std::string_view page = page_of(problem, attempt);
+    return fmt::format(
+        "the account is deactivated or may not do this: remove the account's folder in storage to "
+        "make a new one{}{}",
+        page.empty() ? "" : ", or see ", page);
   }
   std::string text(rule == nullptr ? std::string_view() : rule->advice);
   if (attempt.challenge == "tls-alpn-01") {
@@ -128,7 +140,8 @@ std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& 
   replace(text, "{address}", attempt.address.empty() ? "the name's address" : attempt.address);
   replace(text, "{name}", problem.identifier.empty() ? attempt.names : problem.identifier);
   replace(text, "{email}", attempt.email);
-  replace(text, "{url}", problem.instance.empty() ? "the CA's website" : problem.instance);
+  const std::string_view page = page_of(problem, attempt);
+  replace(text, "{url}", page.empty() ? "the CA's website" : page);
   return text;
 }
 

@@ -141,6 +141,24 @@ TEST_CASE("the e-mail address, the page to open and the trust setting are named"
              Contains("ca.example gave no answer") && Contains("[ca.NAME] trust"));
 }
 
+TEST_CASE("what needs a person at the CA names the CA's page") {
+  Attempt attempt = ordering();
+  const auto said = [&attempt](Problem one) { return failure_of(one, attempt, now, {}).sentence; };
+  auto external = problem("externalAccountRequired", "no binding", 403);
+  const auto deactivated = problem("unauthorized", "account is deactivated", 403);
+  CHECK_THAT(said(external), Contains("make one at the CA's website") && Contains("[ca.NAME] eab"));
+  CHECK_THAT(said(deactivated), !Contains("or see"));
+  attempt.website = "https://ca.example/";
+  CHECK_THAT(said(external), Contains("make one at https://ca.example/, and"));
+  CHECK_THAT(said(deactivated), Contains("make a new one, or see https://ca.example/"));
+  CHECK_THAT(said(problem("userActionRequired", "new terms", 403)),
+             Contains("open https://ca.example/"));
+  external.instance = "https://ca.example/external";
+  CHECK_THAT(said(external), Contains("make one at https://ca.example/external"));
+  external.instance = "urn:uuid:1-2-3";  // an identifier, not a page
+  CHECK_THAT(said(external), Contains("make one at https://ca.example/, and"));
+}
+
 TEST_CASE("names are spoken short") {
   CHECK(spoken({}) == "(no names)");
   CHECK(spoken({"a.example"}) == "a.example");
