@@ -49,8 +49,7 @@ constexpr std::array<Rule, 27> rules = {{
      "the CA has forgotten the account and does not take it again: remove the account's folder in "
      "storage"},
     {"externalAccountRequired", FailureClass::account,
-     "the CA wants an account that was made before: make one at {url}, and put its kid and key "
-     "into "
+     "the CA wants an account of its own kind: make one at {url}, and put its kid and key into "
      "[ca.NAME] eab"},
     {"userActionRequired", FailureClass::account,
      "the CA wants a person to agree to something: open {url}"},
