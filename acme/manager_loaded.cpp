@@ -148,6 +148,7 @@ asio::awaitable<void> Manager::State::survey(std::shared_ptr<State> self, size_t
       if (self->stopped) co_return;
       const std::string name = ledger.name(id);
       const bool planned = ledger.look(id).has_value() || self->renewing.contains(name);
+      self->look_for_advice(id);
       if (ledger.known(id) && (planned || !self->keeps_fresh(name))) continue;
       if (self->find(name) != nullptr) continue;  // being loaded: that tells as much
       auto note = co_await self->vault.look(id);
@@ -156,6 +157,20 @@ asio::awaitable<void> Manager::State::survey(std::shared_ptr<State> self, size_t
   }
   self->note_index_change();
   if (++self->lanes_surveyed == survey_lanes) self->look_over_next();
+}
+
+/// What an earlier process had in memory was planned for its renewal: its CA may want it renewed
+/// before, and is asked within a day, one after the other.
+void Manager::State::look_for_advice(const std::string& id) {
+  const std::string name = vault.ledger().name(id);
+  const auto planned = vault.ledger().look(id);
+  const auto facts = vault.ledger().facts(id);
+  if (!planned || !facts || find(name) != nullptr || !keeps_fresh(name)) return;
+  const DeskPtr desk = desk_of(facts->authority);
+  if (!desk || !desk->orders->authority().renewal_info) return;
+  const Wall latest = clock.wall() + std::chrono::minutes(advice_interval) *
+                                         static_cast<int64_t>(mark(id) % 1000) / 1000;
+  if (*planned > latest && facts->not_after > latest) plan_look(name, latest);
 }
 
 /// A standing name, or an on-demand one that was visited lately.

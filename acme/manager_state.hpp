@@ -201,6 +201,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void unload(Entry& entry);
   void plan_look(const std::string& name, base::WallClock::time_point when);
   void forget_look(const std::string& name);
+  void look_for_advice(const std::string& id);
   void arm_looks();
   void take_due_looks();
   void renewal_over(const std::string& name);

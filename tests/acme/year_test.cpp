@@ -82,6 +82,17 @@ struct Year {
     snapshot.acme.authorities.push_back(authority);
   }
 
+  void on_demand(const std::string& host) {
+    site(host);
+    snapshot.sites.back().certificates = config::CertificateMode::on_demand;
+    snapshot.on_demand.configured = true;
+    snapshot.on_demand.allow.push_back({host});
+  }
+  void visit(const std::string& name) {
+    manager->acquire(name, "127.0.0.1", [](const tls::Acquired&) {});
+    settle();
+  }
+
   static asio::awaitable<Outcome<Issued>> obtain(Year* year, Scripted* ca, Wanted wanted) {
     ca->asked.push_back({year->clock.wall(), wanted.names.front(), wanted.replaces,
                          wanted.first_challenge, wanted.verdicts_max});
@@ -671,6 +682,33 @@ TEST_CASE("The CA's window decides, is kept over a restart, and followed when it
     year.pass(10min, 10min);
   REQUIRE(year.ca("one").asked.size() == 2);
   CHECK_FALSE(year.ca("one").asked[1].replaces.empty());
+}
+
+TEST_CASE("The CA's window is asked for within a day of a restart, of what is not in memory too") {
+  Year year;
+  year.use("one");
+  year.on_demand("*.shops.example.com");
+  RenewalInfo info;
+  info.start = year.begin + 40 * day;
+  info.end = year.begin + 42 * day;
+  year.ca("one").advice = info;
+  year.start();
+  const std::vector<std::string> names{"a.shops.example.com", "b.shops.example.com",
+                                       "c.shops.example.com"};
+  for (const auto& name : names) year.visit(name);
+  REQUIRE(year.ca("one").asked.size() == 1 + names.size());
+  year.pass(2 * day, 1h);
+  year.start();
+  for (const auto& name : names) CHECK_FALSE(year.served.contains(name));
+  // They are about to be revoked: now.
+  info.start = year.begin + 1 * day;
+  info.end = year.begin + 2 * day;
+  year.ca("one").advice = info;
+  year.pass(25h, 10min);
+  for (const auto& name : names) {
+    const auto of_it = [&](const auto& asked) { return asked.name == name; };
+    CHECK(std::count_if(year.ca("one").asked.begin(), year.ca("one").asked.end(), of_it) == 2);
+  }
 }
 
 TEST_CASE("A window that is past is obeyed at once, however young the certificate is") {
