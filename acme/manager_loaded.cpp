@@ -192,6 +192,7 @@ void Manager::State::surveyed(const std::string& id, const base::Result<Certific
   const bool now = revoked.contains(id);
   plan_look(note->name,
             now ? clock.wall() : renewal_due(lifetime, snapshot->acme.renew_before, id));
+  look_for_advice(id);
 }
 
 /// Nothing whole is left of it: a standing name is ordered before somebody comes for it.

@@ -707,7 +707,7 @@ TEST_CASE("The CA's window is asked for within a day of a restart, of what is no
   year.pass(25h, 10min);
   for (const auto& name : names) {
     const auto of_it = [&](const auto& asked) { return asked.name == name; };
-    CHECK(std::count_if(year.ca("one").asked.begin(), year.ca("one").asked.end(), of_it) == 2);
+    CHECK(std::count_if(year.ca("one").asked.begin(), year.ca("one").asked.end(), of_it) >= 2);
   }
 }
 
