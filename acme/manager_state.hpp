@@ -288,6 +288,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void look_after_check();
   void renew(Entry& entry);
   void renew_permitted(const std::string& name, Answer answer);
+  bool mourned_lately(const Entry& entry) const;
   void plan_notice(Entry& entry);
   void notice(const std::string& name);
   void notice_of_end(Entry& entry, unsigned stage);

@@ -113,6 +113,7 @@ json::object written(const Past& past) {
                     to_number(past.advice.window.end), to_number(past.advice.instant)};
   put(object, "heeded", past.heeded);
   if (past.warned != 0) object["warned"] = json::array{hex_of(past.warned_of), past.warned};
+  if (past.warned != 0) put(object, "mourned", past.mourned);
   return object;
 }
 
@@ -201,6 +202,7 @@ Past past_in(const json::object& object, Time now) {
     past.advice.instant = to_time(parts->at(3));
   }
   past.heeded = time_in(object, "heeded", now);
+  past.mourned = time_in(object, "mourned", now);
   const auto* warned = object.if_contains("warned");
   const auto* stage = warned == nullptr ? nullptr : warned->if_array();
   if (stage != nullptr && stage->size() == 2 && stage->at(1).is_int64()) {

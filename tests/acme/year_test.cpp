@@ -337,6 +337,31 @@ TEST_CASE("After max_reminders the fallback is served, and a later success recov
   CHECK(year.told(Kind::recovered) == 1);
 }
 
+TEST_CASE("A certificate that ended is told of once a day, whatever restarts happen") {
+  for (const bool restarts : {false, true}) {
+    CAPTURE(restarts);
+    Year year;
+    year.use("one");
+    year.ca("one").lifetime = 6 * day;
+    year.snapshot.notify.max_reminders = 3;
+    year.start();
+    year.ca("one").failure = year.failing(FailureClass::internal);
+    year.pass(6 * day, 1h);
+    std::vector<std::pair<size_t, bool>> days;  // told by then, and served
+    for (int hour = 0; hour < 5 * 24; ++hour) {
+      year.pass(1h, 10min);
+      if (restarts && hour % 5 == 0) year.start();
+      if (hour % 24 == 12) days.emplace_back(year.told(Kind::expired), year.serves());
+    }
+    REQUIRE(days.size() == 5);
+    for (size_t i = 0; i < 4; ++i) CHECK(days[i] == std::pair(i + 1, i < 3));
+    // The fallback is there to stay. A start may say so again on another day.
+    CHECK_FALSE(days[4].second);
+    CHECK(days[4].first <= 5);
+    CHECK(days[4].first >= 4);
+  }
+}
+
 TEST_CASE("A 429 with Retry-After: not a request before it, whatever restarts happen") {
   SECTION("alone") {
     Year year;
