@@ -235,6 +235,7 @@ void Manager::State::keep_house() {
   on_demand_budget.buckets.tidy(clock.wall());
   for (const auto& desk : desks) desk->budget.buckets.tidy(clock.wall());
   if (visits.changed()) note_change();
+  look_at_outage();
   if (now < purged_until) return;
   purged_until = now + purge_interval;
   setbacks.tidy(clock.wall(), [this](const std::string& name) { return find(name) != nullptr; });

@@ -206,6 +206,8 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void take_due_looks();
   void renewal_over(const std::string& name);
   bool takes_orders() const;
+  void look_at_outage();
+  static boost::asio::awaitable<void> tell_unloaded(std::shared_ptr<State> self);
   bool keeps_fresh(const std::string& name) const;
   static boost::asio::awaitable<void> survey(std::shared_ptr<State> self, size_t lane);
   void surveyed(const std::string& id, const base::Result<CertificateNote>& note);
@@ -381,6 +383,8 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   base::WallClock::time_point looks_armed_for{};
   bool taking_looks = false;
   bool making_room = false;
+  std::optional<base::Monotonic::time_point> no_ca_since;
+  base::Monotonic::time_point unloaded_told{};  // during that
   std::vector<std::string> looked_over;  // ids, of the part before look_over_part, still to be read
   size_t look_over_part = 0;
   size_t lanes_surveyed = 0;

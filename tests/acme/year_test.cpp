@@ -319,6 +319,51 @@ TEST_CASE("A CA that is down for weeks: the old certificate, louder and louder, 
   CHECK(year.events.size() == events);
 }
 
+TEST_CASE("While no CA can be asked, what is not in memory is spoken of once a day") {
+  Year year;
+  year.use("one");
+  year.ca("one").lifetime = 20 * day;
+  year.on_demand("*.shops.example.com");
+  year.start();
+  const std::string soon = "a.shops.example.com";
+  year.visit(soon);
+  const Wall end = year.clock.wall() + 20 * day;
+  year.pass(1 * day, 1h);
+  year.visit("b.shops.example.com");
+  year.pass(1 * day, 1h);
+  // A new name finds out that the CA is down; the others are on the disk.
+  year.ca("one").up = false;
+  year.site("new.example.com");
+  year.start();
+  year.pass(10 * day, 1h);
+  const auto told = [&] {
+    std::vector<std::pair<Wall, Event>> list;
+    for (const auto& one : year.events)
+      if (one.second.name == soon && one.second.text.find("no CA") == 0) list.push_back(one);
+    return list;
+  };
+  CHECK(told().empty());
+  year.pass(11 * day, 1h);
+  CHECK(told().size() >= 7);
+  CHECK(told().size() <= 9);
+  for (size_t i = 1; i < told().size(); ++i)
+    CHECK(told()[i].first - told()[i - 1].first >= 24 * 1h);
+  CHECK(told().front().second.kind == Kind::expiring);
+  CHECK(told().front().second.not_after == end);
+  CHECK(told().front().first >= end - 7 * day);
+  CHECK(told().front().second.text.find(" 1 end within 7 days and 0 have ended") !=
+        std::string::npos);
+  CHECK(told().back().second.kind == Kind::expired);
+  CHECK(told().back().second.text.find(" 1 end within 7 days and 1 have ended") !=
+        std::string::npos);
+  // It is over when a CA answers again.
+  year.ca("one").up = true;
+  year.pass(1 * day, 10min);
+  const size_t before = told().size();
+  year.pass(3 * day, 1h);
+  CHECK(told().size() == before);
+}
+
 TEST_CASE("After max_reminders the fallback is served, and a later success recovers by itself") {
   Year year;
   year.use("one");
