@@ -42,6 +42,7 @@ struct Scripted {
   std::optional<Wall> date;
   std::optional<RenewalInfo> advice;
   std::string challenge = "http-01";
+  std::string kid;        // of the account it is bound to
   unsigned verdicts = 0;  // on the way to a certificate
   unsigned orders = 0;
   std::vector<Asked> asked;
@@ -130,6 +131,7 @@ struct Year {
   }
   Authority authority(const config::CertificateAuthority& settings) {
     Scripted* one = &ca(settings.name);
+    one->kid = settings.eab_kid;
     Authority made;
     made.name = settings.name;
     made.directory = settings.directory;
@@ -482,6 +484,21 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   CHECK(year.serves());
   CHECK(year.told(Kind::obtained) == 1);  // the rehearsal's was thrown away
   CHECK(year.told(Kind::recovered) == 1);
+}
+
+TEST_CASE("A staging twin is bound to an account of its own, where it has one") {
+  Year year;
+  year.use("one", true);
+  auto& settings = year.snapshot.acme.authorities.back();
+  settings.eab_kid = "production";
+  settings.eab_hmac_key = "abc";
+  year.start();
+  CHECK(year.ca("one-staging").kid == "production");
+  settings.staging_eab_kid = "twin";
+  settings.staging_eab_hmac_key = "def";
+  year.configure();
+  CHECK(year.ca("one-staging").kid == "twin");
+  CHECK(year.ca("one").kid == "production");
 }
 
 TEST_CASE("Production stays pinned for the episode in which staging went well") {

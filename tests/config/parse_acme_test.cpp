@@ -75,9 +75,34 @@ TEST_CASE("a built-in authority takes settings of its own, and a binding where i
       site);
   CHECK(snapshot->acme.authorities[0].directory == "https://dv.acme-v02.api.pki.goog/directory");
   CHECK(snapshot->acme.authorities[0].eab_kid == "k");
+  CHECK(snapshot->acme.authorities[0].staging.empty());
   CHECK(loaded("[acme]\nca = ['internal']\n" + site)->acme.authorities[0].directory.empty());
   CHECK(loaded("[ca.letsencrypt]\nprofile = 'shortlived'\n" + site)->acme.authorities[0].profile ==
         "shortlived");
+}
+
+TEST_CASE("a staging twin with accounts of its own has a binding of its own") {
+  const std::string google =
+      "[acme]\nca = ['google']\n[ca.google]\neab = { kid = 'k', hmac_key = 'abc' }\n";
+  const auto twin = [](const std::string& lines) { return loaded(lines)->acme.authorities.at(0); };
+  const auto built_in = twin(google + "staging_eab = { kid = 's', hmac_key = 'def' }\n" + site);
+  CHECK(built_in.staging == "https://dv.acme-v02.test-api.pki.goog/directory");
+  CHECK(built_in.staging_eab_kid == "s");
+  CHECK(built_in.staging_eab_hmac_key == "def");
+  CHECK(built_in.eab_kid == "k");
+  // Without one it is not asked: it refuses production's.
+  CHECK(twin(google + site).staging.empty());
+  // Whoever names a twin himself knows what it accepts.
+  const auto own = twin(google + "staging = 'https://twin.example/dir'\n" + site);
+  CHECK(own.staging == "https://twin.example/dir");
+  CHECK(own.staging_eab_kid.empty());
+  CHECK(twin(site).staging == "https://acme-staging-v02.api.letsencrypt.org/directory");
+  CHECK(mistake(google + "staging_eab = { kid = 's' }\n" + site).find("ca.google.staging_eab") !=
+        std::string::npos);
+  CHECK(mistake("[acme]\nca = ['zerossl']\n[ca.zerossl]\neab = { kid = 'k', hmac_key = 'abc' }\n"
+                "staging_eab = { kid = 's', hmac_key = 'def' }\n" +
+                site)
+            .find("there is no staging directory") != std::string::npos);
 }
 
 TEST_CASE("the look at CAA records and its resolvers can be set") {
