@@ -117,7 +117,12 @@ void Manager::State::review_entries() {
     const auto found = claims.find(name);
     Claim claim = found.subject == name ? found.claim : Claim::none;
     if (claim == Claim::own || claim == Claim::off) claim = Claim::none;
-    if (claim == entry.claim)
+    const bool waits = entry.on_demand() && !entry.certificate && !entry.ordering &&
+                       !entry.loading && !entry.asking;
+    if (waits && claim == entry.claim && permission.known(name) == Answer::denied) {
+      deny(entry);
+      erase(name);
+    } else if (claim == entry.claim)
       review_setback(entry);
     else
       review_claim(entry, claim);

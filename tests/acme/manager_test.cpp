@@ -431,6 +431,25 @@ TEST_CASE("An ask can be tried before the configuration is switched, and is aske
   CHECK(server.requests().size() == 3);
 }
 
+TEST_CASE("A name that a reload denies is not ordered again") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*.shops.example");
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::validation);
+  for (const char* name : {"a.shops.example", "b.shops.example"})
+    CHECK(world.at_once(name) == Given::fallback);
+  CHECK(world.ca.orders.size() == 2);
+  world.snapshot.on_demand.deny = {{"a.shops.example"}};
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.shops.example") == Given::denied);
+  world.ca.failure.reset();
+  world.pass(10min);
+  CHECK(world.ca.orders ==
+        std::vector<std::string>{"a.shops.example", "b.shops.example", "b.shops.example"});
+  CHECK(world.status("a.shops.example").name.empty());
+}
+
 TEST_CASE("10,000 random names that may not have a certificate leave no trace") {
   World world;
   world.site("*", Mode::on_demand);
