@@ -122,10 +122,11 @@ void Manager::State::review_entries() {
     if (waits && claim == entry.claim && permission.known(name) == Answer::denied) {
       deny(entry);
       erase(name);
-    } else if (claim == entry.claim)
+    } else if (claim == entry.claim) {
       review_setback(entry);
-    else
+    } else {
       review_claim(entry, claim);
+    }
   }
 }
 

@@ -48,7 +48,7 @@ TEST_CASE("Names that no order may be placed for") {
 
 TEST_CASE("Denied hosts go before allowed ones, and before the question") {
   boost::asio::io_context control;
-  base::Fetcher fetcher;
+  base::Fetcher fetcher(control);
   base::Metrics metrics{1};
   test::ManualClock clock;
   Ask ask(control, fetcher, clock, metrics.control());
