@@ -61,7 +61,7 @@ std::optional<Answer> Answers::recall(const std::string& name, Time now) {
 }
 
 void Answers::clear() {
-  names_ = {};
+  names_ = Names();
   lines_ = {};
 }
 
