@@ -109,10 +109,10 @@ awaitable<Outcome<AccountPtr>> Client::account_of(tls::PrivateKey key, Payload p
   const std::string& base_url = transport_.authority().directory;
   const auto object = parse_account(response->body, base_url);
   if (object && !object->usable) {
-    co_return account_failure(
-        base::Error(base::ErrorKind::invalid,
-                    "the account is deactivated: remove its folder in storage to make a new one"),
-        errand);
+    const auto directory = co_await transport_.directory(errand);
+    std::string said = "the account is deactivated: remove its folder in storage to make a new one";
+    if (directory && !directory->website.empty()) said += ", or see " + directory->website;
+    co_return account_failure(base::Error(base::ErrorKind::invalid, std::move(said)), errand);
   }
   Account account{std::move(key), std::string(response->field("location")), {}, *print};
   if (object) account.orders = object->orders;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "acme/times.hpp"
+
 namespace gatehouse::acme {
 
 using Time = base::WallClock::time_point;
@@ -10,8 +12,7 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr std::chrono::hours validation_period{1};
-/// The furthest that a CA's word is taken for: beyond it, its Retry-After is no sense.
-constexpr std::chrono::hours hold_max{31 * 24};
+constexpr std::chrono::hours hold_max = retry_after_believed_max;
 
 const Hold* hold_of(const Setback& setback, const Candidate& candidate, Time now) {
   const auto found = setback.holds.find(candidate.name);

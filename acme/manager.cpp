@@ -54,8 +54,9 @@ Manager::State::~State() = default;
 
 asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> self,
                                                         config::SnapshotPtr next) {
-  auto tested = co_await self->test_ask(next->on_demand);
-  if (!tested) co_return tested;
+  auto tried = co_await try_ask(self, next);
+  if (!tried) co_return tried;
+  self->ask_tried_for.reset();
   if (!self->storage_read) {
     auto read = co_await self->read_storage();
     if (!read) co_return read;
@@ -84,9 +85,12 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
   co_return Result<void>();
 }
 
-asio::awaitable<Result<void>> Manager::State::test_ask(const config::OnDemand& settings) {
-  if (settings.ask.empty() || settings.ask == ask_tested_url) co_return Result<void>();
-  Ask trial(control, fetcher, clock, metrics);
+asio::awaitable<Result<void>> Manager::State::try_ask(std::shared_ptr<State> self,
+                                                      config::SnapshotPtr next) {
+  const config::OnDemand& settings = next->on_demand;
+  if (settings.ask.empty() || settings.ask == self->ask_tested_url || self->ask_tried_for == next)
+    co_return Result<void>();
+  Ask trial(self->control, self->fetcher, self->clock, self->metrics);
   trial.configure(settings.ask);
   const Answer answer = co_await trial.try_random_name();
   if (answer == Answer::allowed)
@@ -95,7 +99,8 @@ asio::awaitable<Result<void>> Manager::State::test_ask(const config::OnDemand& s
                                 "certificates ordered: let it answer 404 for names it does not "
                                 "know",
                                 settings.ask));
-  if (answer == Answer::denied) ask_tested_url = settings.ask;
+  if (answer == Answer::denied) self->ask_tested_url = settings.ask;
+  self->ask_tried_for = next;
   co_return Result<void>();
 }
 
@@ -117,10 +122,16 @@ void Manager::State::review_entries() {
     const auto found = claims.find(name);
     Claim claim = found.subject == name ? found.claim : Claim::none;
     if (claim == Claim::own || claim == Claim::off) claim = Claim::none;
-    if (claim == entry.claim)
+    const bool waits = entry.on_demand() && !entry.certificate && !entry.ordering &&
+                       !entry.loading && !entry.asking;
+    if (waits && claim == entry.claim && permission.known(name) == Answer::denied) {
+      deny(entry);
+      erase(name);
+    } else if (claim == entry.claim) {
       review_setback(entry);
-    else
+    } else {
       review_claim(entry, claim);
+    }
   }
 }
 
@@ -240,6 +251,7 @@ void Manager::State::keep_house() {
   on_demand_budget.buckets.tidy(clock.wall());
   for (const auto& desk : desks) desk->budget.buckets.tidy(clock.wall());
   if (visits.changed()) note_change();
+  look_at_outage();
   if (now < purged_until) return;
   purged_until = now + purge_interval;
   setbacks.tidy(clock.wall(), [this](const std::string& name) { return find(name) != nullptr; });
@@ -371,6 +383,10 @@ Manager::~Manager() {
   state.fallbacks.detach();
   state.hooks = {};
   for (auto& [name, entry] : state.entries) entry->waiters.clear();
+}
+
+asio::awaitable<Result<void>> Manager::try_ask(config::SnapshotPtr snapshot) {
+  return State::try_ask(state_, std::move(snapshot));
 }
 
 asio::awaitable<Result<void>> Manager::configure(config::SnapshotPtr snapshot) {

@@ -84,9 +84,13 @@ class Manager {
   Manager(const Manager&) = delete;
   Manager& operator=(const Manager&) = delete;
 
+  /// Asks `snapshot`'s on_demand.ask, if it is not the one in use, about a made-up name, which it
+  /// must deny: the error is for the person. So that a reload can be refused before anything is
+  /// switched; configure() does not ask for the same snapshot again.
+  boost::asio::awaitable<base::Result<void>> try_ask(config::SnapshotPtr snapshot);
+
   /// The configuration to work for, at start and at each reload. Loads what is stored, starts what
-  /// is missing; never waits for a CA. At the first call with an `ask` URL, tests it with a random
-  /// name, which it must deny: the error returned then stops the start.
+  /// is missing; never waits for a CA. Begins with try_ask(), whose error stops the start.
   boost::asio::awaitable<base::Result<void>> configure(config::SnapshotPtr snapshot);
 
   /// A first handshake for `name`, which the table lacks. `deliver` is called exactly once, at the

@@ -30,6 +30,10 @@ config::CertificateAuthority staging_of(const config::CertificateAuthority& sett
   staging.name += "-staging";
   staging.directory = settings.staging;
   staging.staging.clear();
+  if (!staging.staging_eab_kid.empty()) {
+    staging.eab_kid = std::move(staging.staging_eab_kid);
+    staging.eab_hmac_key = std::move(staging.staging_eab_hmac_key);
+  }
   return staging;
 }
 

@@ -5,8 +5,10 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "acme/manager_state.hpp"
+#include "acme/times.hpp"
 #include "base/log.hpp"
 
 namespace gatehouse::acme {
@@ -25,6 +27,9 @@ constexpr std::chrono::milliseconds look_over_interval{1000};
 constexpr std::chrono::hours look_over_rest{24};
 /// Renewal information of what is not in memory.
 constexpr std::chrono::hours advice_interval{24};
+/// No CA can be asked for so long: a person is told of what ends soon and is not in memory.
+constexpr std::chrono::hours outage_told_after{1};
+constexpr std::chrono::hours ends_soon{7 * 24};
 
 }  // namespace
 
@@ -135,6 +140,65 @@ void Manager::State::take_due_looks() {
   arm_looks();
 }
 
+// --- while no CA can be asked
+
+/// Of what is in memory each speaks for itself; what is not is not loaded while it cannot be
+/// renewed.
+void Manager::State::look_at_outage() {
+  const auto now = clock.monotonic();
+  if (desks.empty() || takes_orders()) {
+    no_ca_since.reset();
+    return;
+  }
+  if (!no_ca_since) {
+    no_ca_since = now;
+    unloaded_told = {};
+  }
+  const bool told = unloaded_told != base::Monotonic::time_point{};
+  if (now - *no_ca_since < outage_told_after || clock_suspect) return;
+  if (told && now - unloaded_told < told_again_after) return;
+  unloaded_told = now;
+  asio::co_spawn(control, tell_unloaded(shared_from_this()), asio::detached);
+}
+
+/// From the index alone: all together, once a day.
+asio::awaitable<void> Manager::State::tell_unloaded(std::shared_ptr<State> self) {
+  size_t ending = 0;
+  size_t ended = 0;
+  Event first;
+  first.not_after = Wall::max();
+  for (size_t part = 0; part < Ledger::parts; ++part) {
+    // A handshake does not wait for the whole list.
+    co_await asio::post(self->control, asio::use_awaitable);
+    if (self->stopped) co_return;
+    const Wall now = self->clock.wall();
+    const Ledger& ledger = self->vault.ledger();
+    for (const auto& id : ledger.ids(Ledger::Place::certs, part)) {
+      const auto facts = ledger.facts(id);
+      const auto look = ledger.look(id);
+      if (!facts || !look || *look > now || facts->not_after > now + ends_soon) continue;
+      const std::string name = ledger.name(id);
+      if (self->find(name) != nullptr || !self->keeps_fresh(name)) continue;
+      ++(facts->not_after > now ? ending : ended);
+      if (facts->not_after >= first.not_after) continue;
+      first.name = name;
+      first.authority = facts->authority;
+      first.not_after = facts->not_after;
+    }
+  }
+  if (ending + ended == 0) co_return;
+  const Wall now = self->clock.wall();
+  const bool over = first.not_after <= now;
+  first.kind = over ? Event::Kind::expired : Event::Kind::expiring;
+  first.text = fmt::format(
+      "no CA can be asked: of the certificates that are not in memory {} end within 7 days and {} "
+      "have ended, the first, {}, {}",
+      ending, ended, first.name,
+      over ? "at " + timestamp(first.not_after) : spoken_time(first.not_after, now));
+  base::log::error("{}", first.text);
+  if (self->hooks.tell) self->hooks.tell(first);
+}
+
 // --- the index against the folders
 
 /// After the start, in the background: what another process, a crash or a backup left in the
@@ -148,6 +212,7 @@ asio::awaitable<void> Manager::State::survey(std::shared_ptr<State> self, size_t
       if (self->stopped) co_return;
       const std::string name = ledger.name(id);
       const bool planned = ledger.look(id).has_value() || self->renewing.contains(name);
+      self->look_for_advice(id);
       if (ledger.known(id) && (planned || !self->keeps_fresh(name))) continue;
       if (self->find(name) != nullptr) continue;  // being loaded: that tells as much
       auto note = co_await self->vault.look(id);
@@ -156,6 +221,20 @@ asio::awaitable<void> Manager::State::survey(std::shared_ptr<State> self, size_t
   }
   self->note_index_change();
   if (++self->lanes_surveyed == survey_lanes) self->look_over_next();
+}
+
+/// What an earlier process had in memory was planned for its renewal: its CA may want it renewed
+/// before, and is asked within a day, one after the other.
+void Manager::State::look_for_advice(const std::string& id) {
+  const std::string name = vault.ledger().name(id);
+  const auto planned = vault.ledger().look(id);
+  const auto facts = vault.ledger().facts(id);
+  if (!planned || !facts || find(name) != nullptr || !keeps_fresh(name)) return;
+  const DeskPtr desk = desk_of(facts->authority);
+  if (!desk || !desk->orders->authority().renewal_info) return;
+  const Wall latest = clock.wall() + std::chrono::minutes(advice_interval) *
+                                         static_cast<int64_t>(mark(id) % 1000) / 1000;
+  if (*planned > latest && facts->not_after > latest) plan_look(name, latest);
 }
 
 /// A standing name, or an on-demand one that was visited lately.
@@ -177,6 +256,7 @@ void Manager::State::surveyed(const std::string& id, const base::Result<Certific
   const bool now = revoked.contains(id);
   plan_look(note->name,
             now ? clock.wall() : renewal_due(lifetime, snapshot->acme.renew_before, id));
+  look_for_advice(id);
 }
 
 /// Nothing whole is left of it: a standing name is ordered before somebody comes for it.

@@ -144,20 +144,34 @@ void Manager::State::renew_permitted(const std::string& name, Answer answer) {
 
 // --- the end in sight
 
+/// Whether its end was told within the last day, by an earlier process maybe.
+bool Manager::State::mourned_lately(const Entry& entry) const {
+  const Wall now = clock.wall();
+  const Wall last = entry.past.mourned;
+  return last != Wall{} && last <= now && now - last < reminder_interval;
+}
+
 /// The next stage of its end that was not told yet, or the daily reminder past it.
 void Manager::State::plan_notice(Entry& entry) {
   agenda.cancel(entry.reminder);
   const auto life = lifetime_of(*entry.certificate);
   const uint64_t certificate = mark(entry.certificate->serial());
-  if (entry.past.warned_of != certificate) entry.past.warned = 0;
+  if (entry.past.warned_of != certificate) {
+    entry.past.warned = 0;
+    entry.past.mourned = {};
+  }
   entry.past.warned_of = certificate;
   const Wall now = clock.wall();
   const auto past = std::max<Wall::duration>(now - life.not_after, Wall::duration::zero());
-  entry.reminders = static_cast<unsigned>(
-      std::min<int64_t>(past / reminder_interval, snapshot->notify.max_reminders));
   const unsigned stage = expiry_stage(life, now);
-  const Wall when =
+  const bool lately = stage == stages_max && mourned_lately(entry);
+  const int64_t told = past / reminder_interval + (lately ? 1 : 0);
+  const int64_t most = snapshot->notify.max_reminders;
+  entry.reminders = static_cast<unsigned>(std::min(told, most));
+  Wall when =
       stage > entry.past.warned || stage == stages_max ? now : stage_begins(life, stage + 1);
+  // Unless it is the fallback's turn already, which is not told twice either.
+  if (lately && told <= most) when = entry.past.mourned + reminder_interval;
   entry.reminder = agenda.at_wall(when, [this, name = entry.name] { notice(name); });
 }
 
@@ -209,18 +223,17 @@ void Manager::State::remind(Entry& entry) {
   if (entry.on_demand() && !entry.ordering && !visits.recent(name, clock.wall()))
     return unload(entry);
   const Setback& setback = entry.past.setback;
-  const bool first = entry.past.warned < stages_max;
-  if (first) {
-    entry.past.warned = stages_max;
-    remember(entry);
-  }
+  const bool lately = mourned_lately(entry);
+  entry.past.warned = stages_max;
+  if (!lately) entry.past.mourned = clock.wall();
+  remember(entry);
   if (++entry.reminders > snapshot->notify.max_reminders) {
     const std::string said =
         fmt::format("{}: its certificate ended at {}, the fallback is served from now on{}{}", name,
                     timestamp(entry.certificate->not_after()), setback.sentence.empty() ? "" : ": ",
                     setback.sentence);
     base::log::error("{}", said);
-    tell(entry, Event::Kind::expired, said, entry.authority, setback.next_attempt);
+    if (!lately) tell(entry, Event::Kind::expired, said, entry.authority, setback.next_attempt);
     if (hooks.withdraw) hooks.withdraw(name);
     if (entry.on_demand()) ++awaited_on_demand;
     unlist(entry);

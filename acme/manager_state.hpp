@@ -147,7 +147,8 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   static boost::asio::awaitable<base::Result<void>> configure(std::shared_ptr<State> self,
                                                               config::SnapshotPtr next);
   boost::asio::awaitable<base::Result<void>> read_storage();
-  boost::asio::awaitable<base::Result<void>> test_ask(const config::OnDemand& settings);
+  static boost::asio::awaitable<base::Result<void>> try_ask(std::shared_ptr<State> self,
+                                                            config::SnapshotPtr next);
   void review_entries();
   void review_claim(Entry& entry, Claim claim);
   void review_setback(Entry& entry);
@@ -204,10 +205,13 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void unload(Entry& entry);
   void plan_look(const std::string& name, base::WallClock::time_point when);
   void forget_look(const std::string& name);
+  void look_for_advice(const std::string& id);
   void arm_looks();
   void take_due_looks();
   void renewal_over(const std::string& name);
   bool takes_orders() const;
+  void look_at_outage();
+  static boost::asio::awaitable<void> tell_unloaded(std::shared_ptr<State> self);
   bool keeps_fresh(const std::string& name) const;
   static boost::asio::awaitable<void> survey(std::shared_ptr<State> self, size_t lane);
   void surveyed(const std::string& id, const base::Result<CertificateNote>& note);
@@ -292,6 +296,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   void look_after_check();
   void renew(Entry& entry);
   void renew_permitted(const std::string& name, Answer answer);
+  bool mourned_lately(const Entry& entry) const;
   void plan_notice(Entry& entry);
   void notice(const std::string& name);
   void notice_of_end(Entry& entry, unsigned stage);
@@ -384,6 +389,8 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   base::WallClock::time_point looks_armed_for{};
   bool taking_looks = false;
   bool making_room = false;
+  std::optional<base::Monotonic::time_point> no_ca_since;
+  base::Monotonic::time_point unloaded_told{};  // during that
   std::vector<std::string> looked_over;  // ids, of the part before look_over_part, still to be read
   size_t look_over_part = 0;
   size_t lanes_surveyed = 0;
@@ -393,6 +400,7 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool storage_read = false;
   std::string ask_tested_url;
   Turnstile saving;
+  config::SnapshotPtr ask_tried_for;  // until it is the one in use
   bool small_state_saving = false;
   bool small_state_failed = false;
   base::Monotonic::time_point small_state_rest{};  // not before: much was written

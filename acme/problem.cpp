@@ -49,7 +49,8 @@ constexpr std::array<Rule, 27> rules = {{
      "the CA has forgotten the account and does not take it again: remove the account's folder in "
      "storage"},
     {"externalAccountRequired", FailureClass::account,
-     "the CA wants an account made on its website: put its key into [ca.NAME] eab"},
+     "the CA wants an account of its own kind: make one at {url}, and put its kid and key into "
+     "[ca.NAME] eab"},
     {"userActionRequired", FailureClass::account,
      "the CA wants a person to agree to something: open {url}"},
     {"invalidContact", FailureClass::account,
@@ -108,6 +109,13 @@ void replace(std::string& text, std::string_view what, std::string_view with) {
   }
 }
 
+/// Where a person gets further: as the problem says, else the CA's own page; empty: nobody said.
+std::string_view page_of(const Problem& problem, const Attempt& attempt) {
+  const std::string_view page = problem.instance;
+  const bool address = page.starts_with("https://") || page.starts_with("http://");
+  return address ? page : std::string_view(attempt.website);
+}
+
 std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& attempt) {
   const bool v6 = attempt.address.find(':') != std::string::npos;
   if (!attempt.challenge.empty() && v6 &&
@@ -116,8 +124,11 @@ std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& 
                        attempt.address);
   }
   if (attempt.challenge.empty() && problem.type == "unauthorized") {
-    return "the account is deactivated or may not do this: remove the account's folder in storage "
-           "to make a new one";
+    const std::string_view page = page_of(problem, attempt);
+    return fmt::format(
+        "the account is deactivated or may not do this: remove the account's folder in storage to "
+        "make a new one{}{}",
+        page.empty() ? "" : ", or see ", page);
   }
   std::string text(rule == nullptr ? std::string_view() : rule->advice);
   if (attempt.challenge == "tls-alpn-01") {
@@ -128,7 +139,8 @@ std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& 
   replace(text, "{address}", attempt.address.empty() ? "the name's address" : attempt.address);
   replace(text, "{name}", problem.identifier.empty() ? attempt.names : problem.identifier);
   replace(text, "{email}", attempt.email);
-  replace(text, "{url}", problem.instance.empty() ? "the CA's website" : problem.instance);
+  const std::string_view page = page_of(problem, attempt);
+  replace(text, "{url}", page.empty() ? "the CA's website" : page);
   return text;
 }
 
@@ -179,6 +191,8 @@ Failure failure_of(const Problem& problem, const Attempt& attempt, WallTime now,
     result.retry_at = now + std::chrono::duration_cast<base::WallClock::duration>(*retry_after);
   } else if (result.kind == FailureClass::rate_limit) {
     result.retry_at = parse_retry_time(problem.detail);
+    if (result.retry_at)
+      result.retry_at = std::min<WallTime>(*result.retry_at, now + retry_after_believed_max);
   }
   result.sentence = fmt::format("{}{}: {}", opening(attempt),
                                 attempt.challenge.empty() ? " refused" : "", words_of(problem));

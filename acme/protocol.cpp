@@ -257,7 +257,9 @@ Result<Directory> parse_directory(std::string_view text, std::string_view base_u
   const auto* meta = object_of(*object, "meta");
   if (meta == nullptr) return result;
   result.terms_of_service = one_line(text_of(*meta, "termsOfService"));
-  result.website = one_line(text_of(*meta, "website"));
+  const std::string_view website = text_of(*meta, "website");
+  if (website.starts_with("https://") || website.starts_with("http://"))
+    result.website = one_line(website);
   const auto* binding = meta->if_contains("externalAccountRequired");
   result.external_account_required = binding != nullptr && binding->is_bool() && binding->as_bool();
   if (const auto* profiles = object_of(*meta, "profiles")) {

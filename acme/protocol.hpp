@@ -27,7 +27,7 @@ struct Directory {
   std::string key_change;          // empty: account keys cannot be changed
   std::string renewal_info;        // RFC 9773; empty: the CA does not offer it
   std::string terms_of_service;    // may be empty
-  std::string website;             // may be empty
+  std::string website;             // a page for people; may be empty
   bool external_account_required = false;
   std::vector<std::string> profiles;
   std::vector<std::string> caa_identities;  // lower case (RFC 8659's issuer domain names)

@@ -4,6 +4,8 @@
 
 #include <boost/json.hpp>
 
+#include "acme/times.hpp"
+
 namespace gatehouse::acme {
 
 namespace json = boost::json;
@@ -15,7 +17,7 @@ constexpr std::chrono::hours validations_count{1};
 constexpr std::chrono::hours heeded_counts{24};
 constexpr std::chrono::hours kept_after{30 * 24};
 /// What a clock that was wrong may have left behind.
-constexpr std::chrono::hours furthest{31 * 24};
+constexpr std::chrono::hours furthest = retry_after_believed_max;
 constexpr size_t name_max = 255;
 constexpr size_t word_max = 64;
 constexpr int64_t seconds_max = 253402300799 / 32;  // keeps a time point from overflowing
@@ -112,6 +114,7 @@ json::object written(const Past& past) {
   put(object, "explanation", past.advice.explanation);
   put(object, "heeded", past.heeded);
   if (past.warned != 0) object["warned"] = json::array{hex_of(past.warned_of), past.warned};
+  if (past.warned != 0) put(object, "mourned", past.mourned);
   return object;
 }
 
@@ -201,6 +204,7 @@ Past past_in(const json::object& object, Time now) {
     past.advice.explanation = text_in(object, "explanation", RenewalAdvice::explanation_max);
   }
   past.heeded = time_in(object, "heeded", now);
+  past.mourned = time_in(object, "mourned", now);
   const auto* warned = object.if_contains("warned");
   const auto* stage = warned == nullptr ? nullptr : warned->if_array();
   if (stage != nullptr && stage->size() == 2 && stage->at(1).is_int64()) {

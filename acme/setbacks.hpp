@@ -68,10 +68,11 @@ struct RenewalAdvice {
 struct Past {
   Setback setback;
   RenewalAdvice advice;
-  base::WallClock::time_point heeded{};  // when such advice last led to a renewal
-  std::string challenge;                 // that proved the name last; empty: as configured
-  uint64_t warned_of = 0;                // mark() of the certificate of which
-  unsigned warned = 0;                   // this stage of its end has been told
+  base::WallClock::time_point heeded{};   // when such advice last led to a renewal
+  std::string challenge;                  // that proved the name last; empty: as configured
+  uint64_t warned_of = 0;                 // mark() of the certificate of which
+  unsigned warned = 0;                    // this stage of its end has been told,
+  base::WallClock::time_point mourned{};  // and then that it is over, last
   /// Nothing worth a place at `now`.
   bool empty(base::WallClock::time_point now) const;
 };

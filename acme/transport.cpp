@@ -137,7 +137,9 @@ Failure Transport::State::refusal(const FetchResponse& response, const Errand& e
         errand.attempt);
   }
   const auto problem = parse_problem(response.body, response.status);
-  return failure_of(problem, errand.attempt, clock.wall(), retry_after(response));
+  Attempt attempt = errand.attempt;
+  if (directory) attempt.website = directory->website;
+  return failure_of(problem, attempt, clock.wall(), retry_after(response));
 }
 
 std::optional<milliseconds> Transport::State::retry_after(const FetchResponse& response) const {

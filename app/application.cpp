@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "app/application_state.hpp"
+#include "app/budget_metrics.hpp"
 #include "app/notify_systemd.hpp"
 #include "app/process.hpp"
 #include "app/start_report.hpp"
@@ -266,7 +267,7 @@ void Application::State::finish() {
 
 admin::ApiHooks Application::State::api_hooks() {
   admin::ApiHooks hooks;
-  hooks.metrics = [this] { return metrics.prometheus(); };
+  hooks.metrics = [this] { return metrics.prometheus() + budget_metrics(manager->budget()); };
   hooks.status = [this] { return status(); };
   hooks.certificates = certificate_hooks();
   hooks.reload = [this] { return reload(); };

@@ -71,6 +71,10 @@ awaitable<admin::ReloadProblems> Application::State::try_reload() {
   config::LoadResult loaded = source.load();
   for (const auto& diagnostic : loaded.diagnostics) problems.push_back(diagnostic.to_string());
   if (!loaded.snapshot) co_return problems;
+  auto tried = co_await manager->try_ask(loaded.snapshot);
+  if (!tried) problems.push_back(tried.error().context);
+  if (draining) problems.push_back("gatehouse is stopping");
+  if (!problems.empty()) co_return problems;
   for (const Error& mistake : certificates.configure(loaded.snapshot))
     problems.push_back(mistake.context);
   if (!problems.empty()) co_return problems;

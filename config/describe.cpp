@@ -169,11 +169,16 @@ std::string describe(const Snapshot& snapshot) {
   }
   if (snapshot.on_demand.configured) {
     const auto& on_demand = snapshot.on_demand;
-    const auto allow =
-        shown(on_demand.allow, hosts_shown_max, [](const auto& host) { return host.text; });
-    out += fmt::format("on demand  {}{}{}\n", on_demand.ask.empty() ? "" : "ask " + on_demand.ask,
-                       !on_demand.ask.empty() && !allow.empty() ? " · " : "",
-                       allow.empty() ? "" : "allow " + allow);
+    std::string who = on_demand.ask.empty() ? "" : "ask " + on_demand.ask;
+    const auto add = [&who](std::string_view word, const std::vector<HostGlob>& hosts) {
+      if (hosts.empty()) return;
+      const auto text = [](const HostGlob& host) { return host.text; };
+      who += fmt::format("{}{} {}", who.empty() ? "" : " · ", word,
+                         shown(hosts, hosts_shown_max, text));
+    };
+    add("allow", on_demand.allow);
+    add("deny", on_demand.deny);
+    out += fmt::format("on demand  {}\n", who);
   }
   if (const auto told = notified(snapshot.notify); !told.empty()) {
     out += fmt::format("notify     {}\n", told);
@@ -313,6 +318,7 @@ std::string describe_json(const Snapshot& snapshot) {
   json.flag("configured", snapshot.on_demand.configured);
   json.field("ask", snapshot.on_demand.ask);
   json.list("allow", snapshot.on_demand.allow, [](const auto& host) { return host.text; });
+  json.list("deny", snapshot.on_demand.deny, [](const auto& host) { return host.text; });
   json.close('}');
   json.key("notify");
   json.open('{');

@@ -62,6 +62,7 @@ std::optional<CertificateAuthority> built_in_authority(std::string_view name) {
     authority.directory = "https://acme.zerossl.com/v2/DV90";
   } else if (name == "google") {
     authority.directory = "https://dv.acme-v02.api.pki.goog/directory";
+    authority.staging = "https://dv.acme-v02.test-api.pki.goog/directory";
   } else if (name != "internal") {
     return std::nullopt;
   }
@@ -207,17 +208,16 @@ bool is_authority_name(std::string_view name) {
          });
 }
 
-void parse_binding(Reader& reader, CertificateAuthority& authority) {
-  const auto* table = reader.table("eab");
+void parse_binding(Reader& reader, const char* name, std::string& kid, std::string& key) {
+  const auto* table = reader.table(name);
   if (table == nullptr) return;
-  Reader eab(*table, reader.path("eab"), reader.findings());
-  eab.read_secret("kid", authority.eab_kid);
-  const bool from_file = eab.read_secret_file("hmac_key_file", authority.eab_hmac_key);
-  if (eab.read_secret("hmac_key", authority.eab_hmac_key) && from_file) {
+  Reader eab(*table, reader.path(name), reader.findings());
+  eab.read_secret("kid", kid);
+  const bool from_file = eab.read_secret_file("hmac_key_file", key);
+  if (eab.read_secret("hmac_key", key) && from_file) {
     eab.refuse("hmac_key", "given together with hmac_key_file: keep one of the two");
   }
   const auto* key_name = from_file ? "hmac_key_file" : "hmac_key";
-  const auto& key = authority.eab_hmac_key;
   const bool base64url = std::all_of(key.begin(), key.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == '_';
@@ -229,10 +229,10 @@ void parse_binding(Reader& reader, CertificateAuthority& authority) {
   }
   const bool key_given = eab.given("hmac_key") || eab.given("hmac_key_file");
   if (key_given && !eab.given("kid")) {
-    reader.refuse("eab", "lacks its kid: an account binding needs kid and hmac_key_file");
+    reader.refuse(name, "lacks its kid: an account binding needs kid and hmac_key_file");
   }
   if (!key_given && eab.given("kid")) {
-    reader.refuse("eab", "lacks its key: an account binding needs kid and hmac_key_file");
+    reader.refuse(name, "lacks its key: an account binding needs kid and hmac_key_file");
   }
   eab.finish();
 }
@@ -280,7 +280,14 @@ void parse_authority(Reader& reader, const std::string& name, Draft& draft) {
     reader.refuse("profile_required", "requires a profile, but none is named: add profile = \"…\"");
   }
   read_url(reader, "staging", false, authority.staging);
-  parse_binding(reader, authority);
+  parse_binding(reader, "eab", authority.eab_kid, authority.eab_hmac_key);
+  parse_binding(reader, "staging_eab", authority.staging_eab_kid, authority.staging_eab_hmac_key);
+  const bool bound_twin = !reader.given("staging") && !authority.eab_kid.empty();
+  // A built-in twin has accounts of its own: it would refuse production's binding.
+  if (bound_twin && authority.staging_eab_kid.empty()) authority.staging.clear();
+  if (authority.staging.empty() && !authority.staging_eab_kid.empty()) {
+    reader.refuse("staging_eab", "there is no staging directory: add staging = \"https://…\"");
+  }
   parse_caa_identities(reader, authority);
   reader.finish();
   draft.authorities[name] = std::move(authority);
@@ -310,6 +317,7 @@ void parse_on_demand(Reader& reader, Draft& draft) {
   on_demand.configured = true;
   read_url(reader, "ask", true, on_demand.ask);
   reader.read("allow", on_demand.allow);
+  reader.read("deny", on_demand.deny);
   reader.read("wait", on_demand.wait, milliseconds(1), on_demand_wait_max);
   reader.choose<OnTimeout>("on_timeout", on_demand.on_timeout,
                            {{"fallback", OnTimeout::fallback}, {"alert", OnTimeout::alert}});

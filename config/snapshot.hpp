@@ -124,6 +124,8 @@ struct CertificateAuthority {
   std::string eab_hmac_key;       // base64url text, read from eab.hmac_key_file
   bool profile_required = false;  // rather no certificate than one of another profile
   std::vector<std::string> caa_identities = {};  // lower case; empty: as known of the directory
+  std::string staging_eab_kid = {};              // the binding of the account at `staging`;
+  std::string staging_eab_hmac_key = {};         // empty: the same as above
   bool operator==(const CertificateAuthority&) const = default;
 };
 
@@ -142,6 +144,7 @@ struct OnDemand {
   bool configured = false;  // the section is there
   std::string ask;
   std::vector<HostGlob> allow;
+  std::vector<HostGlob> deny;  // goes before the two
   Duration wait = std::chrono::seconds(12);
   OnTimeout on_timeout = OnTimeout::fallback;
 };

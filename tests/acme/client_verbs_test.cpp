@@ -254,6 +254,31 @@ TEST_CASE("an account that its owner has deactivated is refused in words that he
   CHECK_THAT(account.error().sentence, Contains("deactivated") && Contains("folder"));
 }
 
+TEST_CASE("an account that needs a person is refused with the page that the directory names") {
+  FaultyCa ca;
+  ca.directory = [&](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = fmt::format(R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account",)"
+                             R"("newOrder":"{0}/order",)"
+                             R"("meta":{{"website":"https://ca.example/people"}}}})",
+                             ca.base);
+    return reply;
+  };
+  const bool deactivated = GENERATE(true, false);
+  ca.post = [&](const ScriptedRequest&) {
+    if (!deactivated) return problem(403, "externalAccountRequired");
+    ScriptedReply reply;
+    reply.fields = {{"Location", ca.base + "/acct/1"}};
+    reply.body = R"({"status":"deactivated"})";
+    return reply;
+  };
+  const auto key = tls::PrivateKey::generate(config::KeyType::p256).value();
+  const auto account = test::await(ca.control, ca.client.new_account(key, ca.errand));
+  REQUIRE(account.has_error());
+  CHECK(account.error().kind == FailureClass::account);
+  CHECK_THAT(account.error().sentence, Contains("https://ca.example/people"));
+}
+
 TEST_CASE("a key's existing account is asked for without making one") {
   FaultyCa ca;
   ca.post = [](const ScriptedRequest&) { return problem(400, "accountDoesNotExist"); };

@@ -408,6 +408,57 @@ TEST_CASE("An ask that allows a made-up name stops the start") {
   CHECK(configured.error().context.find(server.url()) != std::string::npos);
 }
 
+TEST_CASE("An ask can be tried before the configuration is switched, and is asked once") {
+  World world;
+  int status = 200;
+  test::ScriptedServer server(world.control, [&](const test::ScriptedRequest&) {
+    test::ScriptedReply reply;
+    reply.status = status;
+    return reply;
+  });
+  world.site("*", Mode::on_demand);
+  allow(world, "*.good.example");
+  REQUIRE(world.configure());
+  world.snapshot.on_demand.ask = server.url();
+  auto next = std::make_shared<const config::Snapshot>(world.snapshot);
+  const auto refused = test::await(world.control, world.manager->try_ask(next));
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().context.find(server.url()) != std::string::npos);
+  // What was in use still decides.
+  CHECK(world.at_once("a.bad.example") == Given::denied);
+  CHECK(server.requests().size() == 1);
+  for (const int other : {503, 404}) {
+    status = other;
+    const size_t before = server.requests().size();
+    next = std::make_shared<const config::Snapshot>(world.snapshot);
+    REQUIRE(test::await(world.control, world.manager->try_ask(next)));
+    REQUIRE(test::await(world.control, world.manager->configure(next)));
+    CHECK(server.requests().size() == before + 1);
+  }
+  // It is known to deny what nobody has.
+  CHECK(world.configure());
+  CHECK(server.requests().size() == 3);
+}
+
+TEST_CASE("A name that a reload denies is not ordered again") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*.shops.example");
+  REQUIRE(world.configure());
+  world.ca.fail(FailureClass::validation);
+  for (const char* name : {"a.shops.example", "b.shops.example"})
+    CHECK(world.at_once(name) == Given::fallback);
+  CHECK(world.ca.orders.size() == 2);
+  world.snapshot.on_demand.deny = {{"a.shops.example"}};
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.shops.example") == Given::denied);
+  world.ca.failure.reset();
+  world.pass(10min);
+  CHECK(world.ca.orders ==
+        std::vector<std::string>{"a.shops.example", "b.shops.example", "b.shops.example"});
+  CHECK(world.status("a.shops.example").name.empty());
+}
+
 TEST_CASE("10,000 random names that may not have a certificate leave no trace") {
   World world;
   world.site("*", Mode::on_demand);

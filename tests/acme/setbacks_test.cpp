@@ -30,6 +30,7 @@ Past troubled() {
   past.heeded = start - 3h;
   past.warned_of = 12;
   past.warned = 2;
+  past.mourned = start - 7h;
   return past;
 }
 
@@ -69,6 +70,7 @@ TEST_CASE("What is remembered of a name outlasts a restart, to the last field") 
   CHECK(past.heeded == start - 3h);
   CHECK(past.warned_of == 12);
   CHECK(past.warned == 2);
+  CHECK(past.mourned == start - 7h);
 }
 
 TEST_CASE("Names without trouble take no room, and only what changed is written") {

@@ -44,6 +44,7 @@ struct Scripted {
   std::optional<Wall> date;
   std::optional<RenewalInfo> advice;
   std::string challenge = "http-01";
+  std::string kid;        // of the account it is bound to
   unsigned verdicts = 0;  // on the way to a certificate
   unsigned orders = 0;
   bool hangs = false;  // until release()
@@ -91,6 +92,17 @@ struct Year {
     snapshot.acme.authorities.push_back(authority);
   }
 
+  void on_demand(const std::string& host) {
+    site(host);
+    snapshot.sites.back().certificates = config::CertificateMode::on_demand;
+    snapshot.on_demand.configured = true;
+    snapshot.on_demand.allow.push_back({host});
+  }
+  void visit(const std::string& name) {
+    manager->acquire(name, "127.0.0.1", [](const tls::Acquired&) {});
+    settle();
+  }
+
   static asio::awaitable<Outcome<Issued>> obtain(Year* year, Scripted* ca, Wanted wanted) {
     ca->asked.push_back({year->clock.wall(), wanted.names.front(), wanted.replaces,
                          wanted.first_challenge, wanted.verdicts_max});
@@ -135,6 +147,7 @@ struct Year {
   }
   Authority authority(const config::CertificateAuthority& settings) {
     Scripted* one = &ca(settings.name);
+    one->kid = settings.eab_kid;
     Authority made;
     made.name = settings.name;
     made.directory = settings.directory;
@@ -324,6 +337,52 @@ TEST_CASE("A CA that is down for weeks: the old certificate, louder and louder, 
   CHECK(year.events.size() == events);
 }
 
+TEST_CASE("While no CA can be asked, what is not in memory is spoken of once a day") {
+  Year year;
+  year.use("one");
+  year.ca("one").lifetime = 20 * day;
+  year.on_demand("*.shops.example.com");
+  year.start();
+  const std::string soon = "a.shops.example.com";
+  year.visit(soon);
+  const Wall end = year.clock.wall() + 20 * day;
+  year.pass(1 * day, 1h);
+  year.visit("b.shops.example.com");
+  year.pass(1 * day, 1h);
+  // A new name finds out that the CA is down; the others are on the disk.
+  year.ca("one").up = false;
+  year.site("new.example.com");
+  year.start();
+  year.pass(10s, 250ms);
+  year.pass(10 * day, 1h);
+  const auto told = [&] {
+    std::vector<std::pair<Wall, Event>> list;
+    for (const auto& one : year.events)
+      if (one.second.name == soon && one.second.text.find("no CA") == 0) list.push_back(one);
+    return list;
+  };
+  CHECK(told().empty());
+  year.pass(8 * day + 12h, 1h);
+  REQUIRE(told().size() >= 7);
+  CHECK(told().size() <= 9);
+  for (size_t i = 1; i < told().size(); ++i)
+    CHECK(told()[i].first - told()[i - 1].first >= 24 * 1h);
+  CHECK(told().front().second.kind == Kind::expiring);
+  CHECK(told().front().second.not_after == end);
+  CHECK(told().front().first >= end - 7 * day);
+  CHECK(told().front().second.text.find(" 1 end within 7 days and 0 have ended") !=
+        std::string::npos);
+  CHECK(told().back().second.kind == Kind::expired);
+  CHECK(told().back().second.text.find(" 1 end within 7 days and 1 have ended") !=
+        std::string::npos);
+  // It is over when a CA answers again.
+  year.ca("one").up = true;
+  year.pass(1 * day, 10min);
+  const size_t before = told().size();
+  year.pass(3 * day, 1h);
+  CHECK(told().size() == before);
+}
+
 TEST_CASE("After max_reminders the fallback is served, and a later success recovers by itself") {
   Year year;
   year.use("one");
@@ -357,6 +416,31 @@ TEST_CASE("After months without power every name is renewed, those last in line 
   CHECK(year.served.size() == 301);
   for (const auto& [name, certificate] : year.served)
     CHECK(certificate->not_after() > year.clock.wall());
+}
+
+TEST_CASE("A certificate that ended is told of once a day, whatever restarts happen") {
+  for (const bool restarts : {false, true}) {
+    CAPTURE(restarts);
+    Year year;
+    year.use("one");
+    year.ca("one").lifetime = 6 * day;
+    year.snapshot.notify.max_reminders = 3;
+    year.start();
+    year.ca("one").failure = year.failing(FailureClass::internal);
+    year.pass(6 * day, 1h);
+    std::vector<std::pair<size_t, bool>> days;  // told by then, and served
+    for (int hour = 0; hour < 5 * 24; ++hour) {
+      year.pass(1h, 10min);
+      if (restarts && hour % 5 == 0) year.start();
+      if (hour % 24 == 12) days.emplace_back(year.told(Kind::expired), year.serves());
+    }
+    REQUIRE(days.size() == 5);
+    for (size_t i = 0; i < 4; ++i) CHECK(days[i] == std::pair(i + 1, i < 3));
+    // The fallback is there to stay. A start may say so again on another day.
+    CHECK_FALSE(days[4].second);
+    CHECK(days[4].first <= 5);
+    CHECK(days[4].first >= 4);
+  }
 }
 
 TEST_CASE("A 429 with Retry-After: not a request before it, whatever restarts happen") {
@@ -433,6 +517,21 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   CHECK(year.serves());
   CHECK(year.told(Kind::obtained) == 1);  // the rehearsal's was thrown away
   CHECK(year.told(Kind::recovered) == 1);
+}
+
+TEST_CASE("A staging twin is bound to an account of its own, where it has one") {
+  Year year;
+  year.use("one", true);
+  auto& settings = year.snapshot.acme.authorities.back();
+  settings.eab_kid = "production";
+  settings.eab_hmac_key = "abc";
+  year.start();
+  CHECK(year.ca("one-staging").kid == "production");
+  settings.staging_eab_kid = "twin";
+  settings.staging_eab_hmac_key = "def";
+  year.configure();
+  CHECK(year.ca("one-staging").kid == "twin");
+  CHECK(year.ca("one").kid == "production");
 }
 
 TEST_CASE("Production stays pinned for the episode in which staging went well") {
@@ -781,6 +880,33 @@ TEST_CASE("The CA's window decides, is kept over a restart, and followed when it
     year.pass(10min, 10min);
   REQUIRE(year.ca("one").asked.size() == 2);
   CHECK_FALSE(year.ca("one").asked[1].replaces.empty());
+}
+
+TEST_CASE("The CA's window is asked for within a day of a restart, of what is not in memory too") {
+  Year year;
+  year.use("one");
+  year.on_demand("*.shops.example.com");
+  RenewalInfo info;
+  info.start = year.begin + 40 * day;
+  info.end = year.begin + 42 * day;
+  year.ca("one").advice = info;
+  year.start();
+  const std::vector<std::string> names{"a.shops.example.com", "b.shops.example.com",
+                                       "c.shops.example.com"};
+  for (const auto& name : names) year.visit(name);
+  REQUIRE(year.ca("one").asked.size() == 1 + names.size());
+  year.pass(2 * day, 1h);
+  year.start();
+  for (const auto& name : names) CHECK_FALSE(year.served.contains(name));
+  // They are about to be revoked: now.
+  info.start = year.begin + 1 * day;
+  info.end = year.begin + 2 * day;
+  year.ca("one").advice = info;
+  year.pass(25h, 10min);
+  for (const auto& name : names) {
+    const auto of_it = [&](const auto& asked) { return asked.name == name; };
+    CHECK(std::count_if(year.ca("one").asked.begin(), year.ca("one").asked.end(), of_it) >= 2);
+  }
 }
 
 TEST_CASE("A window that is past is obeyed at once, however young the certificate is") {

@@ -17,6 +17,7 @@ TEST_CASE("every key of [acme] and [on_demand] reaches the snapshot") {
       "challenges = ['tls-alpn-01', 'http-01']\nkey_type = 'rsa4096'\nrenew_before = '20d'\n"
       "preferred_chain = 'ISRG Root X1'\n"
       "[on_demand]\nask = 'http://127.0.0.1:5555/allowed'\nallow = ['*.Customers.example.com']\n"
+      "deny = ['Internal.customers.example.com']\n"
       "wait = '3s'\non_timeout = 'alert'\n" +
       site);
   const auto& acme = snapshot->acme;
@@ -31,6 +32,7 @@ TEST_CASE("every key of [acme] and [on_demand] reaches the snapshot") {
   CHECK(on_demand.configured);
   CHECK(on_demand.ask == "http://127.0.0.1:5555/allowed");
   CHECK(on_demand.allow[0].text == "*.customers.example.com");
+  CHECK(on_demand.deny[0].text == "internal.customers.example.com");
   CHECK(on_demand.wait == 3s);
   CHECK(on_demand.on_timeout == OnTimeout::alert);
   CHECK_FALSE(loaded("[acme]\nrenew_before = ''\nemail = ''\n" + site)->acme.renew_before);
@@ -73,9 +75,34 @@ TEST_CASE("a built-in authority takes settings of its own, and a binding where i
       site);
   CHECK(snapshot->acme.authorities[0].directory == "https://dv.acme-v02.api.pki.goog/directory");
   CHECK(snapshot->acme.authorities[0].eab_kid == "k");
+  CHECK(snapshot->acme.authorities[0].staging.empty());
   CHECK(loaded("[acme]\nca = ['internal']\n" + site)->acme.authorities[0].directory.empty());
   CHECK(loaded("[ca.letsencrypt]\nprofile = 'shortlived'\n" + site)->acme.authorities[0].profile ==
         "shortlived");
+}
+
+TEST_CASE("a staging twin with accounts of its own has a binding of its own") {
+  const std::string google =
+      "[acme]\nca = ['google']\n[ca.google]\neab = { kid = 'k', hmac_key = 'abc' }\n";
+  const auto twin = [](const std::string& lines) { return loaded(lines)->acme.authorities.at(0); };
+  const auto built_in = twin(google + "staging_eab = { kid = 's', hmac_key = 'def' }\n" + site);
+  CHECK(built_in.staging == "https://dv.acme-v02.test-api.pki.goog/directory");
+  CHECK(built_in.staging_eab_kid == "s");
+  CHECK(built_in.staging_eab_hmac_key == "def");
+  CHECK(built_in.eab_kid == "k");
+  // Without one it is not asked: it refuses production's.
+  CHECK(twin(google + site).staging.empty());
+  // Whoever names a twin himself knows what it accepts.
+  const auto own = twin(google + "staging = 'https://twin.example/dir'\n" + site);
+  CHECK(own.staging == "https://twin.example/dir");
+  CHECK(own.staging_eab_kid.empty());
+  CHECK(twin(site).staging == "https://acme-staging-v02.api.letsencrypt.org/directory");
+  CHECK(mistake(google + "staging_eab = { kid = 's' }\n" + site).find("ca.google.staging_eab") !=
+        std::string::npos);
+  CHECK(mistake("[acme]\nca = ['zerossl']\n[ca.zerossl]\neab = { kid = 'k', hmac_key = 'abc' }\n"
+                "staging_eab = { kid = 's', hmac_key = 'def' }\n" +
+                site)
+            .find("there is no staging directory") != std::string::npos);
 }
 
 TEST_CASE("the look at CAA records and its resolvers can be set") {
@@ -236,6 +263,8 @@ TEST_CASE("on demand without someone who decides is refused, once") {
             .find("t.toml:1:1: on_demand: needs ask or allow") == 0);
   CHECK(mistake("[on_demand]\nask = ''\nallow = []\n" + any).find("needs ask or allow") !=
         std::string::npos);
+  CHECK(mistake("[on_demand]\ndeny = ['*.a.com']\n" + any).find("needs ask or allow") !=
+        std::string::npos);
   loaded("[on_demand]\nallow = ['*.a.com']\n" + any);
   loaded("[on_demand]\nask = 'https://a/b?c=d'\n" + any);
 }
@@ -243,7 +272,8 @@ TEST_CASE("on demand without someone who decides is refused, once") {
 TEST_CASE("bad values of [on_demand] are refused") {
   for (const auto* line :
        {"ask = 'ftp://a/'", "ask = '127.0.0.1:5555'", "ask = 1", "ask = 'http:///allowed'",
-        "allow = ['a b']", "allow = '*'", "ask = 'http://a/'\nwait = '0s'",
+        "allow = ['a b']", "allow = '*'", "allow = ['*']\ndeny = ['a b']",
+        "allow = ['*']\ndeny = '*'", "ask = 'http://a/'\nwait = '0s'",
         "ask = 'http://a/'\nwait = '11m'", "ask = 'http://a/'\non_timeout = 'wait'"}) {
     INFO(line);
     const auto found = mistakes("[on_demand]\n" + std::string(line) + "\n" + site);
