@@ -87,8 +87,8 @@ def measure_all(folder, options):
     show("idle", f"{measure.idle_share(20) * 100:.2f} % of a processor")
     if options.mode == "on_demand":
         legitimate = visited[-100:]
-        measure.handshakes(legitimate)
-        idle = percentile(measure.handshakes(legitimate * 10), 0.99)
+        measure.answers(legitimate)
+        idle = percentile(measure.answers(legitimate * 10), 0.99)
         before = measure.rss_mb()
         refused, times = measure.flooded(options.flood, legitimate)
         show(f"{options.flood} names before a closed gate",

@@ -1,7 +1,9 @@
 #include "acme/manager.hpp"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
 
@@ -11,6 +13,7 @@
 #include "acme/on_demand.hpp"
 #include "acme/storage/file.hpp"
 #include "acme/vault.hpp"
+#include "base/log.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/manual_clock.hpp"
 #include "tests/support/memory_storage.hpp"
@@ -158,6 +161,8 @@ struct World {
       fallbacks[zone] = one;
     };
     hooks.withdraw = [this](const std::string& name) { served.erase(name); };
+    hooks.tell = [this](const Event& event) { events.push_back(event); };
+    hooks.own_fallback = [this](const std::string&) { return own_fallback; };
     hooks.check = [this](const std::string& name, const tls::CertificatePtr& one,
                          const std::function<void(std::string)>& report) {
       ++checks;
@@ -234,6 +239,12 @@ struct World {
       if (one.name == name) return one;
     return {};
   }
+  std::vector<Event> told(Event::Kind kind) const {
+    std::vector<Event> found;
+    std::copy_if(events.begin(), events.end(), std::back_inserter(found),
+                 [kind](const Event& one) { return one.kind == kind; });
+    return found;
+  }
   int64_t count(base::Metric metric) const { return metrics.total(metric); }
 
   asio::io_context control;
@@ -248,11 +259,44 @@ struct World {
   config::Snapshot snapshot;
   std::map<std::string, tls::CertificatePtr> served;
   std::map<std::string, tls::CertificatePtr> fallbacks;
+  std::vector<Event> events;
+  tls::CertificatePtr own_fallback;  // the user's, for every name
   /// What a visitor would find wrong with the certificate; empty: nothing.
   std::function<std::string(const std::string& name, const tls::CertificatePtr&)> problem_of;
   int checks = 0;
   std::vector<std::weak_ptr<int>> desks;  // what is left of each authority that was made
   std::unique_ptr<Manager> manager;
+};
+
+/// The program's log, from warnings on, while it lives.
+class Warnings {
+ public:
+  Warnings() {
+    char pattern[] = "/tmp/gatehouse-warnings-XXXXXX";
+    const int descriptor = ::mkstemp(pattern);
+    REQUIRE(descriptor >= 0);
+    ::close(descriptor);
+    path_ = pattern;
+    base::log::Settings settings;
+    settings.level = base::log::Level::warn;
+    settings.file = path_;
+    REQUIRE(base::log::configure(settings).empty());
+  }
+  ~Warnings() {
+    base::log::Settings quiet;
+    quiet.level = base::log::Level::error;
+    base::log::configure(quiet);
+    std::filesystem::remove(path_);
+  }
+  Warnings(const Warnings&) = delete;
+  Warnings& operator=(const Warnings&) = delete;
+  std::string text() const {
+    std::ifstream file(path_);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+ private:
+  std::string path_;
 };
 
 /// Stored as by an earlier life of the program, issued `age` ago.
@@ -1202,6 +1246,83 @@ TEST_CASE("On-demand certificates are renewed only if somebody came by in 30 day
   CHECK(std::count(world.ca.orders.begin(), world.ca.orders.end(), "idle.example") == 1);
 }
 
+TEST_CASE("A name that is no longer permitted is not renewed, and is again when it is") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*.example");
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.example") == Given::ready);
+  world.pass(50 * 24h);
+  world.manager->seen("a.example");
+  const auto due = world.status("a.example").renew_at;
+  REQUIRE(due > world.clock.wall() + 1h);
+  world.snapshot.on_demand.allow.clear();
+  allow(world, "*.other");
+  REQUIRE(world.configure());
+  world.pass(due - world.clock.wall() + 1s);
+  world.pass(23h);
+  CHECK(world.ca.orders.size() == 1);
+  CHECK(world.served.contains("a.example"));  // what it has is served to its end
+  CHECK(world.events.size() == 1);            // and that is nobody's trouble
+  world.snapshot.on_demand.allow.clear();
+  allow(world, "*.example");
+  REQUIRE(world.configure());
+  world.pass(2h);
+  CHECK(world.ca.orders.size() == 2);
+}
+
+TEST_CASE("A renewal that nobody permits or forbids waits for the answer, and the old one serves") {
+  World world;
+  world.site("*", Mode::on_demand);
+  allow(world, "*.example");
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.example") == Given::ready);
+  world.pass(50 * 24h);
+  world.manager->seen("a.example");
+  const auto due = world.status("a.example").renew_at;
+  int status = 503;
+  int asked = 0;
+  test::ScriptedServer server(world.control, [&](const test::ScriptedRequest& request) {
+    const bool ours = request.target.find("domain=a.example") != std::string::npos;
+    asked += ours ? 1 : 0;
+    test::ScriptedReply reply;
+    reply.status = ours ? status : 404;
+    return reply;
+  });
+  world.snapshot.on_demand.allow.clear();
+  world.snapshot.on_demand.ask = server.url();
+  REQUIRE(world.configure());
+  const auto until = [&](const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    while (!condition() && std::chrono::steady_clock::now() < deadline) {
+      world.control.restart();
+      world.control.run_one_for(10ms);
+    }
+    return condition();
+  };
+  const auto planned = [&] { return world.status("a.example").next_attempt > world.clock.wall(); };
+  world.pass(due - world.clock.wall() + 1s);
+  REQUIRE(until(planned));
+  CHECK(asked == 1);
+  CHECK(world.status("a.example").next_attempt <= world.clock.wall() + 15min);
+  CHECK(world.served.contains("a.example"));
+  CHECK(world.ca.orders.size() == 1);
+  SECTION("and is renewed once it is permitted") {
+    status = 200;
+    world.pass(15min + 1s);
+    CHECK(until([&] { return world.ca.orders.size() == 2; }));
+    CHECK(asked == 2);
+  }
+  SECTION("and is left once it is forbidden") {
+    status = 404;
+    world.pass(15min + 1s);
+    CHECK(until([&] { return asked == 2 && !planned(); }));
+    world.pass(12h);
+    CHECK(world.ca.orders.size() == 1);
+    CHECK(asked == 2);
+  }
+}
+
 TEST_CASE("After a restart a visited name is renewed without a visit") {
   World world;
   world.site("*", Mode::on_demand);
@@ -1420,6 +1541,43 @@ TEST_CASE("The certificate that is back is still that of the CA which issued it"
   CHECK(test::await(world.control, world.manager->show("a.example"))->authority == "test-ca");
 }
 
+TEST_CASE("A certificate that is not what visitors see is told, and which one they see instead") {
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  CHECK(world.told(Event::Kind::deploy_failed).empty());
+  const auto old = world.served["a.example"];
+  std::string outcome;
+  bool back = false;
+  SECTION("the one before it") {
+    back = true;
+    outcome = "the one before is served again";
+    world.problem_of = [old](const std::string&, const tls::CertificatePtr& one) {
+      return one == old ? "" : "the listener shows another";
+    };
+  }
+  SECTION("neither of them") {
+    outcome = "the new one stays";
+    world.problem_of = [](const std::string&, const tls::CertificatePtr&) {
+      return "the listener shows another";
+    };
+  }
+  world.pass(world.status("a.example").renew_at - world.clock.wall() + 1s);
+  const auto told = world.told(Event::Kind::deploy_failed);
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].name == "a.example");
+  CHECK(told[0].authority == "test-ca");
+  CHECK(told[0].text.find("a.example: the new certificate is not served") == 0);
+  CHECK(told[0].text.find("the listener shows another") != std::string::npos);
+  CHECK(told[0].text.find(outcome) != std::string::npos);
+  CHECK(told[0].not_after == world.served["a.example"]->not_after());
+  CHECK((told[0].not_after == old->not_after()) == back);
+  CHECK((told[0].next_attempt > world.clock.wall()) == back);
+  // Once for each certificate, not for each look.
+  world.pass(80min);
+  CHECK(world.told(Event::Kind::deploy_failed).size() == 1);
+}
+
 TEST_CASE("Where not even the certificate before is seen, the new one stays") {
   World world;
   world.site("a.example", Mode::automatic);
@@ -1467,6 +1625,28 @@ TEST_CASE("A clock that the CA's contradicts starts no storm of renewals") {
   CHECK(world.ca.orders.size() == 20);
 }
 
+TEST_CASE("A clock over a minute away from the CA's is warned of, and renews all the same") {
+  struct Case {
+    std::chrono::milliseconds ahead;
+    std::string warned;
+  };
+  const auto one = GENERATE(Case{-63500ms, "63 s behind that of test-ca"}, Case{-58500ms, ""},
+                            Case{58500ms, ""}, Case{63500ms, "63 s ahead of that of test-ca"});
+  World world;
+  world.site("a.example", Mode::automatic);
+  REQUIRE(world.configure());
+  world.pass(world.status("a.example").renew_at - world.clock.wall() + 500ms - 15min);
+  world.pass(14min);
+  world.ca.clock = world.clock.wall() + 1min - 500ms - one.ahead;  // at the renewal
+  const Warnings warnings;
+  world.pass(1min);
+  CHECK(world.ca.orders.size() == 2);
+  const std::string said = warnings.text();
+  CHECK((said.find("this machine's clock is") != std::string::npos) == !one.warned.empty());
+  CHECK(said.find(one.warned) != std::string::npos);
+  CHECK(said.find("renewals wait") == std::string::npos);
+}
+
 TEST_CASE("certificates = internal: our own root signs, and a restart keeps both") {
   World world;
   world.site("*.inside.example", Mode::internal);
@@ -1504,6 +1684,37 @@ TEST_CASE("A fallback is made once for a zone, stored, and the same after a rest
   REQUIRE(world.configure());
   CHECK(world.at_once("a.zone.example") == Given::fallback);
   CHECK(world.fallbacks["zone.example"]->serial() == serial);
+}
+
+TEST_CASE("A fallback is self-signed, P-256, for a year, its zone and one label below") {
+  World world;
+  world.site("a.zone.example", Mode::automatic);
+  world.ca.fail(FailureClass::validation);
+  REQUIRE(world.configure());
+  CHECK(world.at_once("a.zone.example") == Given::fallback);
+  const auto made = world.fallbacks.at("zone.example");
+  CHECK(made->self_signed());
+  CHECK(made->names() == std::vector<std::string>{"zone.example", "*.zone.example"});
+  const auto left = made->not_after() - base::WallClock::now();
+  CHECK(left <= 365 * 24h);
+  CHECK(left > 364 * 24h);
+  // How PKCS#8 of a P-256 key begins: id-ecPublicKey with prime256v1.
+  CHECK(made->key_pem().find("MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEH") != std::string::npos);
+}
+
+TEST_CASE("The user's own fallback goes before one that is made") {
+  World world;
+  world.site("a.zone.example", Mode::automatic);
+  world.own_fallback = *tls::make_self_signed({"*.zone.example"}, 24h);
+  world.ca.fail(FailureClass::validation);
+  REQUIRE(world.configure());
+  const auto answer = world.ask_for("a.zone.example");
+  world.settle();
+  REQUIRE(answer->times == 1);
+  CHECK(answer->given->outcome == Given::fallback);
+  CHECK(answer->given->certificate == world.own_fallback);
+  CHECK(world.fallbacks.empty());
+  CHECK_FALSE(world.memory.folders.contains("fallback/zone.example"));
 }
 
 TEST_CASE("Two CAs: the second takes what the first cannot") {

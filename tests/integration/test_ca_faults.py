@@ -117,6 +117,24 @@ def test_a_configured_name_has_the_fallback_when_the_ca_is_dead_at_start(gatehou
     until(lambda: is_trusted(program, "dead.test"), "the certificate after the CA's return", 20)
 
 
+def test_the_users_own_fallback_is_served_where_there_is_no_certificate(
+        gatehouse, config, faults, ca, ask, origin, authority, tmp_path):
+    chain, key = authority.issue(["*.own.test"])
+    (tmp_path / "own.pem").write_text(chain)
+    (tmp_path / "own-key.pem").write_text(key)
+    faults.fault("problem", only="/order-plz", kind="rejectedIdentifier")
+    site = (f'upstream = "{origin.address}"\nfallback_certificate = "{tmp_path}/own.pem"\n'
+            f'fallback_key = "{tmp_path}/own-key.pem"\n')
+    gatehouse(config.acme(
+        faults.directory, ca.trust, f'[on_demand]\nask = "{ask.url}"\n'
+        f'[[site]]\nhosts = ["configured.own.test"]\n{site}'
+        f'[[site]]\nhosts = ["*.own.test"]\ncertificates = "on_demand"\n{site}'))
+    # Verified: by the root that signed it, and for the name.
+    stranger = visit(config.https, "stranger.own.test", authority.root_pem()).response
+    assert stranger.status == 503 and stranger.value("retry-after") and origin.requests == []
+    assert visit(config.https, "configured.own.test", authority.root_pem()).response.status == 200
+
+
 def test_a_failure_is_a_sentence_with_the_name_and_the_ca(faulty, faults):
     faults.fault("500")
     visit(faulty.https, "told.faults.test")

@@ -153,6 +153,20 @@ def lets_encrypt_text(config, faults, origin, hosts):
         f'[[site]]\nhosts = [{names}]\nupstream = "{origin.address}"\n')
 
 
+def test_a_ca_that_no_proxy_names_is_reached_without_the_proxy(gatehouse, config, cas, origin):
+    ca = cas("near")
+    tunnel, direct = Tunnel({}), "example.test,127.0.0.1"  # it leads nowhere
+    try:
+        gatehouse(config.acme(
+            ca.directory, ca.ca.trust,
+            f'[[site]]\nhosts = ["www.near.test"]\nupstream = "{origin.address}"\n'),
+            environment={"HTTPS_PROXY": tunnel.url, "https_proxy": tunnel.url,
+                         "NO_PROXY": direct, "no_proxy": direct})
+        until(lambda: trusted(config.https, "www.near.test", ca.ca.root()), "the certificate")
+    finally:
+        tunnel.stop()
+
+
 def test_a_spent_budget_is_waited_for_and_says_until_when(gatehouse, config, lets_encrypt, origin,
                                                           figure):
     """Fifty certificates a registered domain in a week."""

@@ -1,4 +1,5 @@
-"""What certbot left is taken over: served at once without an order, renewed with its account."""
+"""What other clients left is taken over: served at once without an order, renewed with the account
+they had, and the CA learns which certificate the new one replaces."""
 
 import base64
 import json
@@ -7,104 +8,189 @@ import pathlib
 import pwd
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from harness.client import Client, trusting
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding, NoEncryption, PrivateFormat, load_pem_private_key)
+from harness.account import number, register
+from harness.fault_ca import FaultProxy
 from harness.program import command
+from harness.visitor import trusted
 from harness.wait import until
-from local_ca import LocalCa
+from local_ca import LocalCa, pem
+from test_renewal_info import LOOK, moments, renewal_id
 
-LIFETIME_SECONDS = 40
 NAME = "adopted.test"
+EMAIL = "ops@example.test"
+ORDER = "/order-plz"
 
 
 @pytest.fixture
-def short_ca(tmp_path, config):
-    ca = LocalCa(tmp_path / "short-ca", config.http, lifetime_seconds=LIFETIME_SECONDS).start()
-    yield ca
+def newer(tmp_path, config):
+    """A CA that knows what a certificate replaces, behind a proxy that sees each order."""
+    ca = LocalCa(tmp_path / "newer-ca", config.http, version="2.10",
+                 profiles={"only": 90 * 24 * 3600}).start()
+    proxy = FaultProxy(ca)
+    yield proxy
+    proxy.stop()
     ca.stop()
 
 
-def pem_in(path):
+class Left:
+    """What a storage of ours holds of NAME and its account, for the folder of another client."""
+
+    def __init__(self, storage, directory):
+        self.directory = directory
+        self.files = storage / "certs" / NAME / "current"
+        self.chain, self.key = (self.text(n) for n in ("fullchain", "privkey"))
+        ours = next((storage / "issuers" / "local" / "accounts").iterdir())
+        self.account_key = load_pem_private_key(unsealed(ours / "key.pem").encode(), None)
+        record = (ours / "account.json").read_text()
+        self.account = json.loads(record[record.index("{"):record.rindex("}") + 1])["url"]
+
+    def text(self, name):
+        return (self.files / f"{name}.pem").read_text()
+
+    def own_form(self, encoding=Encoding.PEM):
+        """The certificate's key as Go's clients write it: SEC1."""
+        return load_pem_private_key(self.key.encode(), None).private_bytes(
+            encoding, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def unsealed(path):
     """Without the checksum that our storage keeps in the file."""
     text = path.read_text()
     return text[text.index("-----BEGIN"):].rpartition("-----\n")[0] + "-----\n"
 
 
-def jwk_of(pem):
-    """A private EC key as certbot writes it."""
-    private = load_pem_private_key(pem.encode(), None).private_numbers()
+def certbot_account(folder, directory, key, url):
+    """accounts/ of certbot: an RSA key as a JWK, as it makes them by default."""
+    theirs = folder / "accounts" / directory.removeprefix("https://") / "11aa"
+    theirs.mkdir(parents=True)
+    private = key.private_numbers()
+    public = private.public_numbers
+    (theirs / "private_key.json").write_text(json.dumps({
+        "kty": "RSA", "n": number(public.n), "e": number(public.e), "d": number(private.d),
+        "p": number(private.p), "q": number(private.q), "dp": number(private.dmp1),
+        "dq": number(private.dmq1), "qi": number(private.iqmp)}))
+    (theirs / "regr.json").write_text(json.dumps({"body": {}, "uri": url}))
+    return f"certbot:{folder}"
 
-    def number(value):
-        return base64.urlsafe_b64encode(value.to_bytes(32, "big")).rstrip(b"=").decode()
-    return {"kty": "EC", "crv": "P-256", "d": number(private.private_value),
-            "x": number(private.public_numbers.x), "y": number(private.public_numbers.y)}
 
-
-def as_certbot(storage, folder, directory):
-    """A certbot folder with what a storage of ours holds: its real layout, links included."""
-    stored = storage / "certs" / NAME / "current"
+def as_certbot(folder, left):
+    """Its real layout, links included."""
     archive, live = folder / "archive" / NAME, folder / "live" / NAME
     archive.mkdir(parents=True)
     live.mkdir(parents=True)
     for name in ("cert", "chain", "fullchain", "privkey"):
-        (archive / f"{name}1.pem").write_text((stored / f"{name}.pem").read_text())
+        (archive / f"{name}1.pem").write_text(left.text(name))
         (live / f"{name}.pem").symlink_to(f"../../archive/{NAME}/{name}1.pem")
     (folder / "renewal").mkdir()
     (folder / "renewal" / f"{NAME}.conf").write_text(
         f"version = 2.1.0\narchive_dir = {archive}\n\n[renewalparams]\naccount = 11aa\n"
-        f"server = {directory}\nauthenticator = webroot\n")
-    ours = next((storage / "issuers" / "local" / "accounts").iterdir())
-    record = (ours / "account.json").read_text()
-    theirs = folder / "accounts" / directory.removeprefix("https://") / "11aa"
-    theirs.mkdir(parents=True)
-    (theirs / "private_key.json").write_text(json.dumps(jwk_of(pem_in(ours / "key.pem"))))
-    url = json.loads(record[record.index("{"):record.rindex("}") + 1])["url"]
-    (theirs / "regr.json").write_text(json.dumps({"body": {}, "uri": url}))
+        f"server = {left.directory}\nauthenticator = webroot\n")
+    return certbot_account(folder, left.directory, left.account_key, left.account)
 
 
-def test_what_certbot_left_is_served_without_an_order_and_renewed_with_its_account(
-        gatehouse, config, short_ca, origin, tmp_path):
-    text = config.acme(short_ca.directory, short_ca.trust,
-                       f'[[site]]\nhosts = ["{NAME}"]\nupstream = "{origin.address}"\n')
-    other = gatehouse(text)
-    until(lambda: other.certificates().get(NAME, {}).get("state") == "active", "a certificate")
-    with Client(config.https, tls=trusting(short_ca.root()), name=NAME) as client:
-        left = client.certificate()
-    other.stop()
-    certbot = tmp_path / "letsencrypt"
-    as_certbot(other.folder / "storage", certbot, short_ca.directory)
-    orders, accounts = short_ca.orders(), short_ca.log_text().count("accounts in memory")
+def as_caddy(folder, left):
+    """CertMagic's files, in the folder that it names after the CA's directory."""
+    issuer = left.directory.removeprefix("https://").replace(":", "-").replace("/", "-")
+    site = folder / "certificates" / issuer / NAME
+    site.mkdir(parents=True)
+    (site / f"{NAME}.crt").write_text(left.chain)
+    (site / f"{NAME}.key").write_bytes(left.own_form())
+    (site / f"{NAME}.json").write_text(json.dumps({"sans": [NAME], "issuer_data": {
+        "url": left.directory.replace("/dir", "/certZ/1"), "ca": left.directory,
+        "account": left.account}}))
+    user = folder / "acme" / issuer / "users" / EMAIL
+    user.mkdir(parents=True)
+    (user / "ops.key").write_bytes(left.account_key.private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    (user / "ops.json").write_text(json.dumps({
+        "status": "valid", "contact": [f"mailto:{EMAIL}"], "termsOfServiceAgreed": True,
+        "location": left.account}))
+    return f"caddy:{folder}"
 
-    folder = tmp_path / "adopting"
+
+def as_traefik(folder, left):
+    """acme.json: the account's RSA key as PKCS#1 DER, the rest as PEM, all in base64."""
     folder.mkdir()
-    (folder / "gatehouse.toml").write_text(
-        text.replace("@FOLDER@", str(folder)).replace("@ADMIN@", str(folder / "admin.sock")))
-    source = f"certbot:{certbot}"
-    arguments = ["certs", "import", source, "--config", str(folder / "gatehouse.toml")]
-    dry = command(*arguments, "--dry-run", "--json")
+
+    def coded(data):
+        return base64.b64encode(data).decode()
+    store = folder / "acme.json"
+    store.write_text(json.dumps({"resolver": {
+        "Account": {
+            "Email": EMAIL, "KeyType": "4096",
+            "Registration": {"body": {"status": "valid"}, "uri": left.account},
+            "PrivateKey": coded(left.account_key.private_bytes(
+                Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()))},
+        "Certificates": [{"domain": {"main": NAME}, "certificate": coded(left.chain.encode()),
+                          "key": coded(left.own_form()), "Store": "default"}]}}))
+    store.chmod(0o600)
+    return f"traefik:{store}"
+
+
+def prepared(folder, text):
+    """A new folder with a configuration that no program runs with yet; the import's arguments."""
+    folder.mkdir()
+    file = folder / "gatehouse.toml"
+    file.write_text(text.replace("@FOLDER@", str(folder))
+                    .replace("@ADMIN@", str(folder / "admin.sock")))
+    return ["--config", str(file)]
+
+
+@pytest.mark.parametrize("client, algorithm",
+                         [(as_certbot, "RS256"), (as_caddy, "ES256"), (as_traefik, "RS256")])
+def test_what_a_client_left_is_served_without_an_order_and_goes_on_from_there(
+        gatehouse, config, newer, origin, tmp_path, client, algorithm):
+    text = config.acme(newer.directory, newer.ca.trust,
+                       f'[[site]]\nhosts = ["{NAME}"]\nupstream = "{origin.address}"\n')
+    # What there is to leave: certificates of an RSA account need that account first.
+    arguments = prepared(tmp_path / "left", text)
+    if algorithm == "RS256":
+        key = rsa.generate_private_key(65537, 2048)
+        source = certbot_account(tmp_path / "account", newer.directory, key,
+                                 register(newer, key, EMAIL))
+        assert command("certs", "import", source, *arguments).returncode == 0
+    other = gatehouse(text, folder=tmp_path / "left")
+    root = newer.ca.root()
+    left = until(lambda: trusted(config.https, NAME, root), "a certificate").certificate
+    other.stop()
+    held = Left(tmp_path / "left" / "storage", newer.directory)
+    source = client(tmp_path / "client", held)
+    accounts = newer.ca.log_text().count("accounts in memory")
+
+    arguments = prepared(tmp_path / "adopting", text)
+    dry = command("certs", "import", source, *arguments, "--dry-run", "--json")
     assert dry.returncode == 0, dry.stderr
     assert [row["outcome"] for row in json.loads(dry.stdout)["certificates"]] == ["imported"]
-    assert not os.path.exists(folder / "storage")
-    done = command(*arguments)
+    assert not os.path.exists(tmp_path / "adopting" / "storage")
+    done = command("certs", "import", source, *arguments)
     assert done.returncode == 0, done.stderr
     assert f"imported      {NAME}" in done.stdout
     assert "account at local" in done.stdout
 
-    program = gatehouse(text, folder=folder)
-    with Client(config.https, tls=trusting(short_ca.root()), name=NAME) as client:
-        assert client.certificate().serial_number == left.serial_number
-        assert client.get(host=NAME).status == 200
-    assert short_ca.orders() == orders
-    refused = command(*arguments)
+    looks = len(newer.requests)
+    newer.plan("hang", LOOK)
+    gatehouse(text, folder=tmp_path / "adopting")
+    assert trusted(config.https, NAME, root).certificate.serial_number == left.serial_number
+    newer.wait_request(LOOK, looks)
+    assert len(newer.orders(NAME)) == 1
+    refused = command("certs", "import", source, *arguments)
     assert refused.returncode == 1
     assert "gatehouse stop" in refused.stderr and refused.stderr.count("\n") == 1
 
-    def renewed():
-        with Client(config.https, tls=trusting(short_ca.root()), name=NAME) as client:
-            return client.certificate().serial_number != left.serial_number
-    until(renewed, "the renewal", LIFETIME_SECONDS)
-    assert program.metric("orders") >= 1
-    assert short_ca.log_text().count("accounts in memory") == accounts
+    # The CA wants it renewed within seconds.
+    newer.ca.suggest_renewal(pem(left), *moments(0, 2 / 86400))
+    newer.release()
+    until(lambda: trusted(config.https, NAME, root).certificate.serial_number
+          != left.serial_number, "the renewal", 20)
+    orders = [s for s in newer.signed if s.path.startswith(ORDER)]
+    assert [s.payload.get("replaces") for s in orders] == [None, renewal_id(left)]
+    assert {s.protected["alg"] for s in orders} == {algorithm}
+    assert {s.protected["kid"] for s in orders} == {held.account}
+    assert "is a replacement of" in newer.ca.log_text()
+    assert newer.ca.log_text().count("accounts in memory") == accounts
 
 
 def test_a_source_that_is_none_is_refused_in_one_line(config, tmp_path, origin):

@@ -51,28 +51,33 @@ def test_the_first_request_is_answered_within_a_quarter_of_a_second(on_demand, c
 def test_a_hundred_handshakes_for_one_name_place_one_order(on_demand, ca, figure):
     served(on_demand.https, "www.crowd-0.test", on_demand.root)
     spreads = []
-    # The best of three: what else runs on the machine only ever adds.
     for number in (1, 2, 3):
         before = ca.orders()
         spreads.append(crowd(on_demand, f"www.crowd-{number}.test"))
         assert ca.orders() == before + 1
     figure("100 handshakes for one name, first to last",
-           ", ".join(f"{s * 1000:.1f}" for s in spreads) + " ms (30 ms), 1 order each")
-    assert min(spreads) <= within(0.03), spreads
+           ", ".join(f"{whole * 1000:.1f} ({own * 1000:.1f} with the processors to itself)"
+                     for whole, own in spreads) + " ms (30 ms), 1 order each")
+    assert statistics.median(own for _, own in spreads) <= within(0.03), spreads
 
 
 def crowd(program, name):
-    """Seconds between the first and the last answer to 100 handshakes that wait for one order."""
+    """Seconds between the first and the last answer to 100 handshakes that wait for one order, as
+    they arrive; and without those in which a worker had to wait for a processor."""
     context = trusting(program.root)
     # At most 16 of one client address may wait: these come from loopback addresses of their own.
     waiting = [paused_from(program.https, name, context, i) for i in range(100)]
+    queued = program.queued_seconds()
     first_bytes(waiting)
+    lost = max(seconds - queued.get(thread, 0)
+               for thread, seconds in program.queued_seconds().items())
     for handshake in waiting:
         handshake.finish()
         assert handshake.get(name) == (200, b"hello")
         handshake.close()
     moments = sorted(h.first_byte_at for h in waiting)
-    return moments[-1] - moments[0]
+    spread = moments[-1] - moments[0]
+    return spread, spread - lost
 
 
 def paused_from(port, name, context, number):

@@ -70,18 +70,28 @@ def test_a_storage_of_many_certificates_costs_a_start_little(stocked, mode, reco
 def test_a_flood_of_names_before_a_closed_gate_orders_nothing(stocked):
     measure = stocked("on_demand")
     legitimate = measure.names[:50]
-    measure.handshakes(legitimate)
-    idle = percentile(measure.handshakes(legitimate * 4), 0.99)
-    before = measure.rss_mb()
-    refused, times = measure.flooded(FLOOD, legitimate)
-    busy = percentile(times, 0.99)
+    measure.answers(legitimate)
+    idle = percentile(measure.answers(legitimate * 4), 0.99)
+    before, busy = measure.rss_mb(), []
+    # What else runs on the machine only ever adds: the best of three, if the first is too long. A
+    # time slice of the scheduler's is below 5 ms, so that a shorter idle time says nothing.
+    while not busy or (len(busy) < 3 and min(busy) > longest(idle)):
+        refused, times = measure.flooded(FLOOD, legitimate)
+        busy.append(percentile(times, 0.99))
+        assert refused == FLOOD
     grown = measure.rss_mb() - before
-    print(f"{refused} refused, RSS +{grown:.1f} MB, p99 {idle * 1000:.1f} → {busy * 1000:.1f} ms")
-    assert refused == FLOOD
+    print(f"{FLOOD} refused, RSS +{grown:.1f} MB, p99 {idle * 1000:.1f} → "
+          + ", ".join(f"{one * 1000:.1f}" for one in busy) + " ms")
+    assert min(busy) <= longest(idle)
     assert measure.orders() == 0
     if SLOW == 1:
         assert grown <= 20
     assert measure.program.certificates().keys() <= set(measure.names)
+
+
+def longest(idle):
+    """How long the 99th percentile may be in a flood, where it is `idle` seconds without one."""
+    return within(max(2 * idle, 0.005))
 
 
 def test_many_renewals_due_at_once_keep_no_first_visitor_waiting(gatehouse, config, tmp_path, ca,

@@ -140,6 +140,16 @@ class Gatehouse:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
 
+    def queued_seconds(self):
+        """Of each thread but the main one: how long it could have run and had no processor,
+        because other programs did. Zero where the kernel does not say."""
+        def queued(task):
+            file = task / "schedstat"
+            return int(file.read_text().split()[1]) / 1e9 if file.exists() else 0
+        return {task.name: queued(task)
+                for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+                if task.name != str(self.process.pid)}
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
