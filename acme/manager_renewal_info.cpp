@@ -98,7 +98,8 @@ void Manager::State::ask_next() {
       look_after(*entry, unsupported_pause);
       continue;
     }
-    if (desk->orders->open() || desk->budget.silent_until(clock.wall()) > clock.wall()) {
+    const Wall now = clock.wall();
+    if (desk->orders->open() || desk->budget.silent_until(now) > now) {
       look_after(*entry, closed_pause);
       continue;
     }

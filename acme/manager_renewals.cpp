@@ -265,7 +265,8 @@ asio::awaitable<void> Manager::State::check_clock(std::shared_ptr<State> self) {
   std::string authority;
   const auto asked = self->desks;
   for (const auto& desk : asked) {
-    if (desk->budget.silent_until(self->clock.wall()) > self->clock.wall()) continue;
+    const Wall now = self->clock.wall();
+    if (desk->budget.silent_until(now) > now) continue;
     if (desk->orders->authority().date) theirs = co_await desk->orders->authority().date();
     if (!theirs) continue;
     authority = desk->settings.name;
