@@ -38,6 +38,7 @@ void Manager::State::failed(Entry& entry, const DeskPtr& desk, bool rehearsal, F
     return not_heard(entry);
   }
   const Wall now = clock.wall();
+  entry.refused_at = clock.monotonic();
   entry.journalled = false;
   metrics.add(base::Metric::certificate_failures);
   const bool production = !rehearsal && desk != internal_desk;
@@ -202,9 +203,9 @@ void Manager::State::ca_available() {
   // others for ever.
   std::vector<std::pair<base::Monotonic::time_point, std::string>> line;
   for (const auto& name : std::exchange(awaiting_ca, {}))
-    if (const Entry* entry = find(name)) line.emplace_back(entry->asked_at, name);
+    if (const Entry* entry = find(name)) line.emplace_back(entry->refused_at, name);
   std::sort(line.begin(), line.end());
-  for (const auto& [asked_at, name] : line) {
+  for (const auto& [refused_at, name] : line) {
     Entry* entry = find(name);
     if (entry == nullptr) continue;
     entry->awaits_ca = false;

@@ -316,7 +316,6 @@ void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   entry.ordering = asked;
   entry.rehearsing = rehearsal;
   entry.slow = false;
-  entry.asked_at = clock.monotonic();
   if (!rehearsal) note_order(entry);
   entry.tried.insert(desk->settings.name);
   Order order;

@@ -106,7 +106,7 @@ struct Entry {
   bool resumed = false;          // its setback is a former process's, and still to be respected
   std::set<std::string> tried;   // CAs asked in this round
   std::vector<base::WallClock::time_point> ordered_at;  // in the last day
-  base::Monotonic::time_point asked_at{};               // a CA, or queued for it, last
+  base::Monotonic::time_point refused_at{};             // by a CA, last
   std::vector<DeskPtr> left_at;  // may hold an order of this name that came to nothing
   Agenda::Id retry = 0;
   base::WallClock::time_point renew_at{};
