@@ -54,7 +54,8 @@ void check_problem(const Problem& problem) {
 /// The sentence that a person reads in the log.
 void check_failure(const Problem& problem, const std::string& address) {
   for (const auto* challenge : {"", "http-01", "tls-alpn-01"}) {
-    const Attempt attempt{"a.example", "letsencrypt", challenge, address, "me@a.example"};
+    const Attempt attempt{"a.example", "letsencrypt",  challenge,
+                          address,     "me@a.example", "https://ca.example/"};
     const auto failure = failure_of(problem, attempt, now, std::nullopt);
     ASSERT(failure.sentence.starts_with("a.example: letsencrypt"));
     check_line(failure.sentence);
