@@ -941,8 +941,8 @@ struct OnDisk : World {
   }
   ~OnDisk() {
     manager.reset();
-    files.reset();
     settle();
+    files.reset();  // nothing runs after this: who still waits for it would go on with it
     std::filesystem::remove_all(folder);
   }
   void restart() {
