@@ -36,6 +36,9 @@ class Agenda {
   /// Runs what is due by the clocks' present reading. For clocks that were moved.
   void check();
 
+  /// When it looks at the clocks by itself, on the monotonic one; max: never.
+  base::Monotonic::time_point next_check() const { return armed_for_; }
+
   /// Called with the size of each jump of the wall clock against the monotonic one of over a
   /// minute.
   void on_clock_jump(std::function<void(std::chrono::seconds)> report);

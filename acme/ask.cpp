@@ -36,11 +36,6 @@ Answer meaning_of(int status) {
 }  // namespace
 
 struct Ask::State : std::enable_shared_from_this<Ask::State> {
-  struct Memory {
-    std::string name;
-    Answer answer;
-    base::Monotonic::time_point until;
-  };
   struct Question {
     std::string client;
     std::vector<Listener> listeners;
@@ -49,7 +44,6 @@ struct Ask::State : std::enable_shared_from_this<Ask::State> {
   State(asio::io_context& c, base::Fetcher& f, const base::Clock& k, base::MetricShard& m)
       : control(c), fetcher(f), clock(k), metrics(m) {}
 
-  std::optional<Answer> recall(const std::string& name);
   void remember(const std::string& name, Answer answer);
   void start_next();
   void finished(const std::string& name, const std::string& asked_url, Answer answer);
@@ -66,8 +60,7 @@ struct Ask::State : std::enable_shared_from_this<Ask::State> {
   size_t running = 0;
   std::unordered_map<std::string, Question> questions;
   std::deque<std::string> turns;
-  std::list<Memory> memories;  // the newest first
-  std::unordered_map<std::string, std::list<Memory>::iterator> memory_of;
+  Answers answers{remembered_max};
 };
 
 Ask::Ask(asio::io_context& control, base::Fetcher& fetcher, const base::Clock& clock,
@@ -83,21 +76,20 @@ void Ask::configure(std::string url) {
   if (url == state_->url) return;
   state_->url = std::move(url);
   state_->failing = false;
-  state_->memories.clear();
-  state_->memory_of.clear();
+  state_->answers.clear();
 }
 
 std::optional<Answer> Ask::remembered(const std::string& name) {
-  return state_->recall(name);
+  return state_->answers.recall(name, state_->clock.monotonic());
 }
 size_t Ask::remembered_count() const {
-  return state_->memories.size();
+  return state_->answers.size();
 }
 
 void Ask::question(const std::string& name, const std::string& client, Listener listener) {
   auto& state = *state_;
   if (state.url.empty()) return listener(Answer::denied);
-  if (const auto answer = state.recall(name)) return listener(*answer);
+  if (const auto answer = remembered(name)) return listener(*answer);
   if (const auto running = state.questions.find(name); running != state.questions.end()) {
     if (running->second.listeners.size() >= listeners_max) return listener(Answer::unknown);
     running->second.listeners.push_back(std::move(listener));
@@ -164,31 +156,11 @@ void Ask::State::finished(const std::string& name, const std::string& asked_url,
   start_next();
 }
 
-std::optional<Answer> Ask::State::recall(const std::string& name) {
-  const auto found = memory_of.find(name);
-  if (found == memory_of.end()) return std::nullopt;
-  if (found->second->until <= clock.monotonic()) {
-    memories.erase(found->second);
-    memory_of.erase(found);
-    return std::nullopt;
-  }
-  memories.splice(memories.begin(), memories, found->second);
-  return found->second->answer;
-}
-
 void Ask::State::remember(const std::string& name, Answer answer) {
-  if (const auto old = memory_of.find(name); old != memory_of.end()) {
-    memories.erase(old->second);
-    memory_of.erase(old);
-  }
   auto kept = std::chrono::duration_cast<std::chrono::seconds>(allowed_kept);
   if (answer == Answer::denied) kept = denied_kept;
   if (answer == Answer::unknown) kept = unknown_kept;
-  memories.push_front({name, answer, clock.monotonic() + kept});
-  memory_of[name] = memories.begin();
-  if (memories.size() <= remembered_max) return;
-  memory_of.erase(memories.back().name);
-  memories.pop_back();
+  answers.remember(name, answer, clock.monotonic(), kept);
 }
 
 }  // namespace gatehouse::acme

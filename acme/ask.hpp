@@ -7,7 +7,6 @@
 
 #include <deque>
 #include <functional>
-#include <list>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -16,17 +15,12 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "acme/answers.hpp"
 #include "base/clock.hpp"
 #include "base/fetch.hpp"
 #include "base/metrics.hpp"
 
 namespace gatehouse::acme {
-
-enum class Answer : uint8_t {
-  allowed,
-  denied,
-  unknown,  // no answer, or one that says nothing (5xx, 429): counts as denied, for 5 s
-};
 
 class Ask {
  public:

@@ -16,10 +16,12 @@ using Time = Buckets::Time;
 namespace {
 
 /// What a clock that was wrong may have left behind.
-constexpr std::chrono::hours furthest{8 * 24};
+constexpr std::chrono::hours furthest{(31 + 8) * 24};
 
 const std::string everywhere_key = "issues";
 const std::string orders_key = "orders";
+const std::string requests_key = "requests";
+const std::string accounts_key = "accounts";
 
 std::string domain_key(const std::string& domain) {
   return "domain:" + domain;
@@ -48,6 +50,14 @@ int64_t to_number(Time time) {
 
 }  // namespace
 
+uint32_t Buckets::left(const std::string& key, const Limit& limit, Time now) const {
+  const auto found = full_at_.find(key);
+  if (found == full_at_.end() || found->second <= now) return limit.capacity;
+  const auto interval = std::chrono::duration_cast<Time::duration>(limit.interval());
+  const auto taken = (found->second - now + interval - Time::duration(1)) / interval;
+  return limit.capacity - static_cast<uint32_t>(std::min<int64_t>(taken, limit.capacity));
+}
+
 Time Buckets::ready_at(const std::string& key, const Limit& limit, Time now,
                        uint32_t reserve) const {
   const auto found = full_at_.find(key);
@@ -75,6 +85,10 @@ void Buckets::empty_until(const std::string& key, const Limit& limit, Time until
 
 void Buckets::tidy(Time now) {
   std::erase_if(full_at_, [now](const auto& bucket) { return bucket.second <= now; });
+}
+
+void Buckets::each(const std::function<void(const std::string&)>& look) const {
+  for (const auto& [key, full_at] : full_at_) look(key);
 }
 
 std::string Buckets::to_json() const {
@@ -110,14 +124,34 @@ std::optional<Time> OnDemandBudget::take(const std::string& name, Time now) {
   return std::nullopt;
 }
 
-Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now) const {
-  Time ready = std::max(buckets.ready_at(orders_key, orders, now),
-                        buckets.ready_at(set_key(names), per_name_set, now, kept_for_a_person));
-  for (const auto& domain : domains_of(names))
-    ready = std::max(ready, buckets.ready_at(domain_key(domain), per_domain, now));
+Time AuthorityBudget::ready_at(const std::vector<std::string>& names, Time now, Order order) const {
+  Time ready = silent_until(now);
   for (const auto& name : names)
     ready = std::max(ready, buckets.ready_at(failure_key(name), failures, now));
+  if (order.replaces) return ready;
+  // A CA that keeps forgetting the account would have one made with each order.
+  ready = std::max({ready, buckets.ready_at(accounts_key, accounts, now),
+                    buckets.ready_at(orders_key, orders, now)});
+  const uint32_t kept = counted_ && !order.by_person ? kept_for_a_person : 0;
+  ready = std::max(ready, buckets.ready_at(set_key(names), per_name_set, now, kept));
+  for (const auto& domain : domains_of(names))
+    ready = std::max(ready, buckets.ready_at(domain_key(domain), per_domain, now));
   return ready;
+}
+
+BudgetLeft AuthorityBudget::left(const std::vector<std::string>& names, Time now) const {
+  BudgetLeft out;
+  out.counted = counted_;
+  out.orders = silent_until(now) > now ? 0 : buckets.left(orders_key, orders, now);
+  out.name_set =
+      names.empty() ? per_name_set.capacity : buckets.left(set_key(names), per_name_set, now);
+  out.domain = per_domain.capacity;
+  for (const auto& domain : domains_of(names))
+    out.domain = std::min(out.domain, buckets.left(domain_key(domain), per_domain, now));
+  out.failures = failures.capacity;
+  for (const auto& name : names)
+    out.failures = std::min(out.failures, buckets.left(failure_key(name), failures, now));
+  return out;
 }
 
 void AuthorityBudget::ordered(const std::vector<std::string>& names, Time now) {
@@ -133,24 +167,78 @@ void AuthorityBudget::not_issued(const std::vector<std::string>& names) {
   for (const auto& domain : domains_of(names)) buckets.give_back(domain_key(domain), per_domain);
 }
 
-void AuthorityBudget::validation_failed(const std::string& name, Time now) {
-  if (counted_) buckets.take(failure_key(name), failures, now);
+void AuthorityBudget::not_ordered(const std::vector<std::string>& names) {
+  not_issued(names);
+  if (counted_) buckets.give_back(orders_key, orders);
 }
 
-void AuthorityBudget::limited(const std::vector<std::string>& names, std::string_view words,
+void AuthorityBudget::ordered_again(Time now) {
+  if (counted_) buckets.take(orders_key, orders, now);
+}
+
+void AuthorityBudget::validation_failed(const std::string& name, Time now, unsigned times) {
+  for (; counted_ && times > 0; --times) buckets.take(failure_key(name), failures, now);
+}
+
+void AuthorityBudget::account_made(Time now) {
+  if (counted_) buckets.take(accounts_key, accounts, now);
+}
+
+Time AuthorityBudget::silent_until(Time now) const {
+  return buckets.ready_at(requests_key, requests, now);
+}
+
+bool AuthorityBudget::limited(const std::vector<std::string>& names, std::string_view words,
                               Time until) {
   const auto says = [words](std::string_view part) {
     return words.find(part) != std::string_view::npos;
   };
+  const auto domains = domains_of(names);
   if (says("new orders")) {
     buckets.empty_until(orders_key, orders, until);
-  } else if (says("certificates") && says("already issued") && !says("exact set")) {
-    for (const auto& domain : domains_of(names))
-      buckets.empty_until(domain_key(domain), per_domain, until);
-  } else {
-    // This exact set, "too many failed authorizations", or words we do not know: not this name.
-    for (const auto& name : names) buckets.empty_until(failure_key(name), failures, until);
+    return true;
   }
+  if (says("registrations")) {
+    buckets.empty_until(accounts_key, accounts, until);
+    return true;
+  }
+  if (says("exact set")) {
+    buckets.empty_until(set_key(names), per_name_set, until);
+    return false;
+  }
+  if (says("certificates") && says("already issued")) {
+    for (const auto& domain : domains) buckets.empty_until(domain_key(domain), per_domain, until);
+    return true;
+  }
+  if (says("failed authorizations") || std::any_of(names.begin(), names.end(), says)) {
+    for (const auto& name : names) buckets.empty_until(failure_key(name), failures, until);
+    return false;
+  }
+  buckets.empty_until(requests_key, requests, until);
+  return true;
+}
+
+std::vector<AuthorityBudget::Bucket> AuthorityBudget::report(Time now) const {
+  std::vector<Bucket> list;
+  const auto add = [&](const std::string& key, const Limit& limit, uint32_t reserve) {
+    const uint32_t left = buckets.left(key, limit, now);
+    list.push_back({key, limit.capacity, left - std::min(left, reserve),
+                    buckets.ready_at(key, limit, now, reserve)});
+  };
+  if (silent_until(now) > now) add(requests_key, requests, 0);
+  if (counted_ || buckets.left(orders_key, orders, now) == 0) add(orders_key, orders, 0);
+  if (counted_ || buckets.left(accounts_key, accounts, now) == 0) add(accounts_key, accounts, 0);
+  buckets.each([&](const std::string& key) {
+    if (list.size() >= shown_max) return;
+    const bool set = key.starts_with("set:");
+    const Limit* limit = set                          ? &per_name_set
+                         : key.starts_with("domain:") ? &per_domain
+                         : key.starts_with("failed:") ? &failures
+                                                      : nullptr;
+    const uint32_t reserve = set && counted_ ? kept_for_a_person : 0;
+    if (limit != nullptr && buckets.left(key, *limit, now) <= reserve) add(key, *limit, reserve);
+  });
+  return list;
 }
 
 bool counts_like_letsencrypt(std::string_view directory) {

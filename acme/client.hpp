@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 
 #include "acme/failure.hpp"
 #include "acme/protocol.hpp"
+#include "acme/renewal_info.hpp"
 #include "acme/transport.hpp"
 #include "tls/certificate.hpp"
 
@@ -34,6 +36,13 @@ struct Reply {
   T value;
   std::string location;                                  // Location, empty if there was none
   std::optional<std::chrono::milliseconds> retry_after;  // Retry-After
+};
+
+/// What a new order is for.
+struct OrderRequest {
+  std::vector<std::string> names;
+  std::string profile;   // empty: the CA's choice
+  std::string replaces;  // the id of the certificate it takes the place of; empty: none
 };
 
 struct OrderPage {
@@ -59,9 +68,16 @@ class Client {
   boost::asio::awaitable<Outcome<AccountPtr>> new_account(tls::PrivateKey key,
                                                           const Errand& errand);
 
+  /// The account that the key has; a Failure of type accountDoesNotExist if it has none.
+  boost::asio::awaitable<Outcome<AccountPtr>> existing_account(tls::PrivateKey key,
+                                                               const Errand& errand);
+  /// From now on `key` speaks for the account (section 7.3.5). Without an answer either key may:
+  /// existing_account tells.
+  boost::asio::awaitable<Outcome<AccountPtr>> change_key(AccountPtr account, tls::PrivateKey key,
+                                                         const Errand& errand);
+
   boost::asio::awaitable<Outcome<Reply<OrderObject>>> new_order(AccountPtr account,
-                                                                std::vector<std::string> names,
-                                                                std::string profile,
+                                                                OrderRequest request,
                                                                 const Errand& errand);
   boost::asio::awaitable<Outcome<Reply<OrderObject>>> order(AccountPtr account, std::string url,
                                                             const Errand& errand);
@@ -80,7 +96,30 @@ class Client {
   boost::asio::awaitable<Outcome<DownloadedChain>> certificate(AccountPtr account, std::string url,
                                                                const Errand& errand);
 
+  /// Has a certificate revoked, by the account that obtained it or by its own key (section 7.6).
+  /// `reason` is one that is_revocation_reason() accepts. One that is revoked already is a success.
+  boost::asio::awaitable<Outcome<void>> revoke(AccountPtr account, std::string certificate_der,
+                                               int reason, const Errand& errand);
+  boost::asio::awaitable<Outcome<void>> revoke(tls::PrivateKey certificate_key,
+                                               std::string certificate_der, int reason,
+                                               const Errand& errand);
+
+  /// When the CA wants the certificate of that Certificate::renewal_id() renewed (RFC 9773). Not
+  /// signed. A CA that does not offer it: a Failure of class internal, status 404, type
+  /// "unsupported".
+  boost::asio::awaitable<Outcome<RenewalInfo>> renewal_info(std::string certificate_id,
+                                                            const Errand& errand);
+
  private:
+  /// The payload for the address that the directory gives.
+  using Payload = std::function<base::Result<std::string>(const std::string& url)>;
+  boost::asio::awaitable<Outcome<base::FetchResponse>> ask(std::string Directory::*resource,
+                                                           Message message, Payload payload,
+                                                           const Errand& errand);
+  boost::asio::awaitable<Outcome<AccountPtr>> account_of(tls::PrivateKey key, Payload payload,
+                                                         const Errand& errand);
+  boost::asio::awaitable<Outcome<void>> revoke(Message message, std::string certificate_der,
+                                               int reason, const Errand& errand);
   boost::asio::awaitable<Outcome<base::FetchResponse>> read(AccountPtr account, std::string url,
                                                             std::string accept,
                                                             const Errand& errand);

@@ -10,13 +10,15 @@
 
 #include "acme/account.hpp"
 #include "acme/client.hpp"
+#include "acme/download.hpp"
+#include "acme/finalization.hpp"
 #include "acme/journal.hpp"
 #include "acme/key_maker.hpp"
 #include "acme/order_search.hpp"
-#include "acme/patience.hpp"
+#include "acme/profile.hpp"
 #include "acme/validation.hpp"
+#include "acme/verdicts.hpp"
 #include "base/log.hpp"
-#include "tls/chain_issuers.hpp"
 
 namespace gatehouse::acme {
 
@@ -25,12 +27,15 @@ using boost::asio::awaitable;
 namespace {
 
 constexpr std::chrono::minutes obtain_time_max{5};
+constexpr std::chrono::seconds renewal_look_time_max{60};
+constexpr std::chrono::minutes revocation_time_max{2};
+constexpr std::chrono::minutes rollover_time_max{4};
 constexpr size_t names_max = 100;
-constexpr std::chrono::seconds date_skew_max{3600};
 /// Further beginnings of one obtain(), each after something was found gone at the CA.
-constexpr int fresh_starts_max = 4;
-/// Something the CA has lost or no longer offers: begin again without it, once each.
-enum class Loss : uint8_t { none, order, account, profile };
+constexpr int fresh_starts_max = 5;
+/// Something the CA has lost or no longer offers: begin again without it, once each; or a challenge
+/// that failed, while there are others.
+enum class Loss : uint8_t { none, order, account, profile, predecessor, challenge };
 
 /// One obtain() on its way.
 struct Job {
@@ -39,11 +44,15 @@ struct Job {
   Errand errand;
   AccountPtr account;
   std::string profile;
+  std::string replaces;
   std::optional<JournalEntry> entry;
-  bool search = false;     // an earlier order may exist whose URL was not written
-  bool resumed = false;    // the order in `entry` is from before
-  bool key_fresh = false;  // the key was made now: no earlier order has been finalized with it
+  bool search = false;   // an earlier order may exist whose URL was not written
+  bool resumed = false;  // the order in `entry` is from before
   Loss loss = Loss::none;
+  bool another = false;
+  std::optional<Verdicts> verdicts;  // set from the start
+  std::string challenge;             // the type that proved the names, in this life
+  unsigned orders = 0;               // placed, but for those that take another's place
 };
 
 Failure internal_failure(const Errand& errand, std::string_view what) {
@@ -70,37 +79,56 @@ bool same_names(std::vector<std::string> a, std::vector<std::string> b) {
   return a == b;
 }
 
-/// The CA answered, and its answer means that no order was made.
-bool means_refused(const Failure& failure) {
-  return failure.status >= 400 && failure.status < 500 && failure.kind != FailureClass::transport;
+/// Of an order that names its predecessor, for reasons that may lie in that (RFC 9773 section 5).
+bool may_do_without_predecessor(const Failure& failure) {
+  return failure.status >= 400 && failure.status < 500 && failure.status != 429 &&
+         failure.type != "accountDoesNotExist" && failure.type != "badNonce";
+}
+
+/// Not valid yet, or over before it was ordered: so says our clock, and it would of any other.
+bool blames_clock(const tls::Certificate& certificate, WallTime ordered, WallTime now) {
+  return certificate.not_before() > now + date_skew_max ||
+         certificate.not_after() + date_skew_max < ordered;
+}
+
+/// The account in memory may not be the one in storage any more: a person was told to remove that,
+/// or its key was changed. Some CAs call a signature by a key that they do not know malformed.
+bool doubts_account(const Failure& failure) {
+  return failure.kind == FailureClass::account || failure.type == "malformed";
+}
+
+/// The account is not the one that obtained the certificate, or is none.
+bool means_not_ours(const Failure& failure) {
+  return failure.kind == FailureClass::account || failure.type == "unauthorized" ||
+         failure.status == 403;
 }
 
 }  // namespace
 
 struct Issuer::State {
-  State(base::Fetcher& fetcher, Storage& storage, Http01& solver, const base::Clock& c,
+  State(base::Fetcher& fetcher, Storage& storage, Solvers ways, const base::Clock& c,
         config::CertificateAuthority authority, const config::Acme& acme)
       : clock(c),
-        http01(solver),
+        solvers(ways),
         settings(acme),
         client(fetcher, storage, c, std::move(authority)),
         accounts(client, storage, c, acme.email),
         journal(storage) {}
 
   const base::Clock& clock;
-  Http01& http01;
+  Solvers solvers;
   const config::Acme& settings;
   Client client;
   AccountKeeper accounts;
   Journal journal;
-  KeyMaker key_maker;
   std::set<std::string> running;       // ids
   std::set<std::string> orders_taken;  // URLs of orders that an obtain works on
+  std::set<std::string> handed_out;    // ids whose journalled order gave a certificate in this life
   uint64_t placed = 0;
 
   Errand errand_for(const std::vector<std::string>& names, std::chrono::seconds time_max) const;
 
-  awaitable<Outcome<tls::CertificatePtr>> obtain(Job& job);
+  awaitable<Outcome<Issued>> obtain(Job& job);
   awaitable<Outcome<void>> recall(Job& job);
   awaitable<void> recover(Job& job);
   awaitable<Outcome<tls::CertificatePtr>> attempt(Job& job);
@@ -111,9 +139,7 @@ struct Issuer::State {
   awaitable<Outcome<OrderObject>> place(Job& job);
   awaitable<void> journal_order(Job& job, std::string url);
   awaitable<Outcome<OrderObject>> finalize(Job& job, OrderObject order);
-  awaitable<Outcome<OrderObject>> settle(Job& job, Reply<OrderObject> reply, OrderStatus awaited);
-  awaitable<Outcome<tls::CertificatePtr>> download(Job& job, const OrderObject& order);
-  awaitable<Outcome<std::string>> preferred_chain(Job& job, DownloadedChain chain);
+  awaitable<Outcome<tls::CertificatePtr>> collect(Job& job, const OrderObject& order);
 };
 
 namespace {
@@ -134,9 +160,9 @@ struct Taken {
 
 // ---------------------------------------------------------------- outside
 
-Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Http01& http01, const base::Clock& clock,
+Issuer::Issuer(base::Fetcher& fetcher, Storage& storage, Solvers solvers, const base::Clock& clock,
                config::CertificateAuthority authority, const config::Acme& settings)
-    : state_(std::make_shared<State>(fetcher, storage, http01, clock, std::move(authority),
+    : state_(std::make_shared<State>(fetcher, storage, solvers, clock, std::move(authority),
                                      settings)) {}
 
 Issuer::~Issuer() = default;
@@ -145,18 +171,27 @@ uint64_t Issuer::orders_placed() const {
   return state_->placed;
 }
 
-awaitable<void> Issuer::forget(std::string id) {
-  co_await state_->journal.drop(id);
+uint64_t Issuer::accounts_made() const {
+  return state_->accounts.registered();
 }
 
-awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
-                                                       std::vector<std::string> names) {
+awaitable<void> Issuer::forget(std::string id) {
+  const auto state = state_;
+  state->handed_out.erase(id);
+  co_await state->journal.drop(id);
+}
+
+awaitable<Outcome<Issued>> Issuer::obtain(Wanted wanted) {
   const auto state = state_;
   Job job;
-  job.id = std::move(id);
-  job.names = normalized(names);
+  job.id = std::move(wanted.id);
+  job.names = normalized(wanted.names);
   job.errand = state->errand_for(job.names, obtain_time_max);
-  job.profile = state->client.authority().profile;
+  job.replaces = std::move(wanted.replaces);
+  job.another = wanted.another;
+  const auto& configured = state->settings.challenges;
+  job.verdicts.emplace(wanted.challenges.empty() ? configured : wanted.challenges,
+                       wanted.first_challenge, wanted.verdicts_max);
   if (job.names.empty() || job.names.size() > names_max) {
     co_return internal_failure(job.errand, "a certificate has between 1 and 100 names");
   }
@@ -164,7 +199,52 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::obtain(std::string id,
     co_return internal_failure(job.errand, "this certificate is being obtained already");
   }
   const Taken taken(state->running, job.id);
-  co_return co_await state->obtain(job);
+  co_await state->accounts.users().enter();
+  const Inside inside(state->accounts.users());
+  job.errand.deadline = state->clock.monotonic() + obtain_time_max;
+  auto outcome = co_await state->obtain(job);
+  if (!outcome) {
+    Failure failure = outcome.error();
+    failure.orders = job.orders;
+    co_return failure;
+  }
+  outcome->orders = job.orders;
+  co_return outcome;
+}
+
+awaitable<Outcome<RenewalInfo>> Issuer::renewal_info(std::string certificate_id) {
+  const auto state = state_;
+  Errand errand = state->errand_for({}, renewal_look_time_max);
+  errand.attempt.names.clear();
+  co_return co_await state->client.renewal_info(std::move(certificate_id), errand);
+}
+
+awaitable<Outcome<void>> Issuer::revoke(tls::CertificatePtr certificate, int reason) {
+  const auto state = state_;
+  co_await state->accounts.users().enter();
+  const Inside inside(state->accounts.users());
+  const Errand errand = state->errand_for(certificate->names(), revocation_time_max);
+  if (!is_revocation_reason(reason)) {
+    co_return internal_failure(errand, "a reason is one of " + revocation_reason_names());
+  }
+  const auto account = co_await state->accounts.ensure(errand);
+  if (!account && !means_not_ours(account.error())) co_return account.error();
+  if (account) {
+    const auto revoked =
+        co_await state->client.revoke(*account, certificate->leaf_der(), reason, errand);
+    if (revoked || !means_not_ours(revoked.error())) co_return revoked;
+    if (revoked.error().type == "accountDoesNotExist") state->accounts.forget((*account)->url);
+  }
+  const auto key = tls::PrivateKey::from_pem(certificate->key_pem(), "the certificate's key");
+  if (!key) co_return internal_failure(errand, key.error().context);
+  co_return co_await state->client.revoke(*key, certificate->leaf_der(), reason, errand);
+}
+
+awaitable<Outcome<void>> Issuer::roll_over_account_key() {
+  const auto state = state_;
+  Errand errand = state->errand_for({}, rollover_time_max);
+  errand.attempt.names.clear();
+  co_return co_await state->accounts.roll_over(errand);
 }
 
 // ---------------------------------------------------------------- the flow
@@ -179,19 +259,34 @@ Errand Issuer::State::errand_for(const std::vector<std::string>& names,
   return errand;
 }
 
-awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
+awaitable<Outcome<Issued>> Issuer::State::obtain(Job& job) {
   co_await client.transport().prefetch_nonce();  // on its way while storage is read
   const auto recalled = co_await recall(job);
   if (!recalled) co_return recalled.error();
+  auto profile = co_await choose_profile(client.transport(), job.names, job.errand);
+  if (!profile) co_return profile.error();
+  job.profile = std::move(*profile);
   std::set<Loss> met;
   for (int starts = 0;; ++starts) {
     auto account = co_await accounts.ensure(job.errand);
-    if (!account) co_return account.error();
+    if (!account) co_return job.verdicts->sum_up(account.error(), job.errand.attempt);
     job.account = std::move(*account);
     job.loss = Loss::none;
     auto outcome = co_await attempt(job);
-    const bool again = !outcome && job.loss != Loss::none && !met.contains(job.loss);
-    if (!again || starts >= fresh_starts_max) co_return outcome;
+    if (outcome) {
+      handed_out.insert(job.id);
+      Issued issued;
+      issued.certificate = std::move(*outcome);
+      issued.challenge = std::move(job.challenge);
+      issued.verdicts = job.verdicts->count();
+      co_return issued;
+    }
+    if (doubts_account(outcome.error())) accounts.reread();
+    const bool again =
+        job.loss == Loss::challenge || (job.loss != Loss::none && !met.contains(job.loss));
+    if (!again || starts >= fresh_starts_max) {
+      co_return job.verdicts->sum_up(outcome.error(), job.errand.attempt);
+    }
     met.insert(job.loss);
     base::log::debug("{}: beginning again: {}", job.errand.attempt.names, outcome.error().sentence);
     co_await recover(job);
@@ -201,6 +296,8 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::obtain(Job& job) {
 /// What the journal holds of this certificate.
 awaitable<Outcome<void>> Issuer::State::recall(Job& job) {
   const auto& directory = client.authority().directory;
+  // A renewal so soon that nobody has called forget() yet wants another certificate, not the same.
+  if (job.another && handed_out.erase(job.id) > 0) co_await journal.drop(job.id);
   auto found = co_await journal.find(job.id);
   if (!found) {
     co_return storage_failure(found.error(), "the journal of the order", job.errand.attempt);
@@ -221,6 +318,7 @@ awaitable<void> Issuer::State::recover(Job& job) {
   switch (job.loss) {
     case Loss::none:
       break;
+    case Loss::challenge:
     case Loss::order:
       co_await journal.drop(job.id);
       job.entry.reset();
@@ -235,6 +333,14 @@ awaitable<void> Issuer::State::recover(Job& job) {
                       job.errand.attempt.authority, job.profile);
       job.profile.clear();
       break;
+    case Loss::predecessor:
+      base::log::info("{}: {} does not take the order as a replacement: ordering without that",
+                      job.errand.attempt.names, job.errand.attempt.authority);
+      job.replaces.clear();
+      if (job.entry && job.entry->order.empty()) break;
+      co_await journal.drop(job.id);
+      job.entry.reset();
+      break;
   }
 }
 
@@ -243,22 +349,29 @@ awaitable<Outcome<tls::CertificatePtr>> Issuer::State::attempt(Job& job) {
   if (!order) co_return order.error();
   const Taken taken(orders_taken, job.entry->order);
   if (order->status == OrderStatus::pending) {
-    Validation validation(client, http01, clock, settings.challenges, job.account, job.errand);
+    Validation validation(client, solvers, clock, job.verdicts->preferences(), job.account,
+                          job.errand);
     const auto validated = co_await validation.run(order->authorizations);
     if (!validated) {
       // Its order is spent: the next attempt needs a new one.
       if (validation.order_spent()) co_await journal.drop(job.id);
-      if (validation.order_stale() && job.resumed) job.loss = Loss::order;
+      if (validation.order_stale() && job.resumed) {
+        job.loss = Loss::order;
+      } else if (const auto& verdict = validation.verdict()) {
+        const bool others = job.verdicts->add(*verdict, validated.error());
+        if (others) job.loss = Loss::challenge;
+      }
       if (validated.error().type == "accountDoesNotExist") job.loss = Loss::account;
       co_return validated.error();
     }
+    job.challenge = validation.proven_by();
     order->status = OrderStatus::ready;
   }
   if (order->status != OrderStatus::valid) {
     order = co_await finalize(job, std::move(*order));
     if (!order) co_return order.error();
   }
-  co_return co_await download(job, *order);
+  co_return co_await collect(job, *order);
 }
 
 /// The order to work on: the journalled one, one found at the CA, or a new one.
@@ -305,7 +418,7 @@ awaitable<Outcome<OrderObject>> Issuer::State::reread(Job& job) {
 /// The key and the names, written before the CA hears of them.
 awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
   if (job.entry && job.entry->key) co_return Outcome<void>();
-  auto key = co_await key_maker.make(settings.key_type);
+  auto key = co_await make_key(settings.key_type);
   if (!key) co_return internal_failure(job.errand, key.error().context);
   JournalEntry entry;
   entry.directory = client.authority().directory;
@@ -321,16 +434,24 @@ awaitable<Outcome<void>> Issuer::State::intend(Job& job) {
 }
 
 awaitable<Outcome<OrderObject>> Issuer::State::place(Job& job) {
-  auto reply = co_await client.new_order(job.account, job.names, job.profile, job.errand);
+  OrderRequest request;
+  request.names = job.names;
+  request.profile = job.profile;
+  request.replaces = job.replaces;
+  auto reply = co_await client.new_order(job.account, std::move(request), job.errand);
   if (!reply) {
     const Failure& failure = reply.error();
     if (failure.type == "accountDoesNotExist") job.loss = Loss::account;
-    if (failure.type == "invalidProfile" && !job.profile.empty()) job.loss = Loss::profile;
+    const bool optional = !job.profile.empty() && !client.authority().profile_required;
+    if (failure.type == "invalidProfile" && optional) job.loss = Loss::profile;
+    const bool replacing = job.loss == Loss::none && !job.replaces.empty();
+    if (replacing && may_do_without_predecessor(failure)) job.loss = Loss::predecessor;
     // Refused for good: nothing to find at the next attempt. Otherwise it may have been placed.
     if (job.loss == Loss::none && means_refused(failure)) co_await journal.drop(job.id);
     co_return failure;
   }
   ++placed;
+  if (job.replaces.empty()) ++job.orders;
   if (reply->location.empty()) {
     co_return nonsense_failure("an order without its address", job.errand.attempt);
   }
@@ -376,100 +497,52 @@ awaitable<Outcome<bool>> Issuer::State::search(Job& job, OrderObject& order) {
 // ---------------------------------------------------------------- from ready to the certificate
 
 awaitable<Outcome<OrderObject>> Issuer::State::finalize(Job& job, OrderObject order) {
-  const auto request = tls::make_request_der(*job.entry->key, job.names);
+  auto request = tls::make_request_der(*job.entry->key, job.names);
   if (!request) co_return internal_failure(job.errand, request.error().context);
-  for (bool again = false; order.status == OrderStatus::ready; again = true) {
-    auto reply = co_await client.finalize(job.account, order.finalize, *request, job.errand);
-    if (reply) co_return co_await settle(job, std::move(*reply), OrderStatus::valid);
-    if (reply.error().type != "orderNotReady" || again) {
-      const bool final =
-          means_refused(reply.error()) && reply.error().kind != FailureClass::rate_limit;
-      if (final && job.resumed) job.loss = Loss::order;
-      if (final) co_await journal.drop(job.id);
-      co_return reply.error();
-    }
-    // The CA has not caught up with its own authorizations, or has this request already.
-    auto current = co_await client.order(job.account, job.entry->order, job.errand);
-    if (!current) co_return current.error();
-    auto settled = co_await settle(job, std::move(*current), OrderStatus::ready);
-    if (!settled) co_return settled.error();
-    order = std::move(*settled);
+  Finalization finalization(client, clock, job.account, job.entry->order, job.errand);
+  auto done = co_await finalization.run(std::move(order), std::move(*request));
+  if (!done && finalization.order_spent()) {
+    const bool replacing = !job.resumed && !job.replaces.empty();
+    if (job.resumed) job.loss = Loss::order;
+    if (replacing && may_do_without_predecessor(done.error())) job.loss = Loss::predecessor;
+    co_await journal.drop(job.id);
   }
-  if (order.status == OrderStatus::valid) co_return order;
-  auto current = co_await client.order(job.account, job.entry->order, job.errand);
-  if (!current) co_return current.error();
-  co_return co_await settle(job, std::move(*current), OrderStatus::valid);
+  co_return done;
 }
 
-/// Polls until the order is at least `awaited`.
-awaitable<Outcome<OrderObject>> Issuer::State::settle(Job& job, Reply<OrderObject> reply,
-                                                      OrderStatus awaited) {
-  Patience patience(clock, job.errand.deadline);
-  while (reply.value.status < awaited) {
-    const bool in_time = co_await patience.wait(reply.retry_after);
-    if (!in_time) {
-      co_return transport_failure(base::Error(base::ErrorKind::timeout,
-                                              "the order was still being processed when the "
-                                              "time for one certificate ran out"),
-                                  job.errand.attempt);
-    }
-    auto next = co_await client.order(job.account, job.entry->order, job.errand);
-    if (!next) co_return next.error();
-    reply = std::move(*next);
+awaitable<Outcome<tls::CertificatePtr>> Issuer::State::collect(Job& job, const OrderObject& order) {
+  Download wanted;
+  wanted.url = order.certificate;
+  wanted.names = job.names;
+  wanted.preferred_chain = settings.preferred_chain;
+  auto got = co_await download(client, job.account, *job.entry->key, std::move(wanted),
+                               clock.wall(), job.errand);
+  if (!got) {
+    if (job.resumed && means_gone(got.error())) job.loss = Loss::order;
+    co_return got.error();
   }
-  if (reply.value.status != OrderStatus::invalid) co_return std::move(reply.value);
-  co_await journal.drop(job.id);
-  Problem problem;
-  problem.detail = "the order became invalid";
-  if (reply.value.error) problem = *reply.value.error;
-  Attempt attempt_now = job.errand.attempt;
-  attempt_now.challenge = "the order";
-  co_return failure_of(problem, attempt_now, clock.wall(), std::nullopt);
-}
-
-awaitable<Outcome<tls::CertificatePtr>> Issuer::State::download(Job& job,
-                                                                const OrderObject& order) {
-  auto chain = co_await client.certificate(job.account, order.certificate, job.errand);
-  if (!chain) {
-    if (job.resumed && means_gone(chain.error())) job.loss = Loss::order;
-    co_return chain.error();
-  }
-  const auto pem = co_await preferred_chain(job, std::move(*chain));
-  if (!pem) co_return pem.error();
-  const std::string source = "the certificate from " + job.errand.attempt.authority;
-  auto certificate = tls::Certificate::from_pem(*pem, job.entry->key->to_pem(), source);
-  std::string problem;
-  if (!certificate) {
-    problem = certificate.error().context;
-  } else {
-    problem = (*certificate)->problem_for(job.names, clock.wall(), date_skew_max);
-  }
+  const auto& certificate = got->certificate;
   // One that is half over is what a crash left behind long ago: a renewal wants a new one.
-  const bool stale =
-      job.resumed && problem.empty() &&
-      clock.wall() > (*certificate)->not_before() +
-                         ((*certificate)->not_after() - (*certificate)->not_before()) / 2;
-  if (problem.empty() && !stale) co_return std::move(*certificate);
-  if (job.resumed) job.loss = Loss::order;
-  co_await journal.drop(job.id);
-  co_return nonsense_failure("a certificate that cannot be served: " + problem, job.errand.attempt);
-}
-
-/// The chain with an issuer of the configured name, if there is one; else the CA's first.
-awaitable<Outcome<std::string>> Issuer::State::preferred_chain(Job& job, DownloadedChain chain) {
-  const std::string& wanted = settings.preferred_chain;
-  const auto leads_there = [&](const std::string& pem) {
-    const auto issuers = tls::chain_issuers(pem);
-    return std::find(issuers.begin(), issuers.end(), wanted) != issuers.end();
-  };
-  if (wanted.empty() || leads_there(chain.pem)) co_return std::move(chain.pem);
-  for (const auto& url : chain.alternates) {
-    auto other = co_await client.certificate(job.account, url, job.errand);
-    if (other && leads_there(other->pem)) co_return std::move(other->pem);
+  const bool stale = job.resumed && got->problem.empty() &&
+                     clock.wall() > certificate->not_before() +
+                                        (certificate->not_after() - certificate->not_before()) / 2;
+  if (got->problem.empty() && !stale) co_return certificate;
+  if (certificate && blames_clock(*certificate, job.entry->created, clock.wall())) {
+    co_return internal_failure(
+        job.errand,
+        fmt::format("{} has issued the certificate, but {}, and this machine's clock "
+                    "says {}: set it (nothing more is ordered until then)",
+                    job.errand.attempt.authority, got->problem, timestamp(clock.wall())));
   }
-  base::log::warn("{}: {} offers no chain to \"{}\": serving its first", job.errand.attempt.names,
-                  job.errand.attempt.authority, wanted);
-  co_return std::move(chain.pem);
+  if (job.resumed) job.loss = Loss::order;
+  // What is no certificate at all may be a page of something in between: it is asked for once more.
+  const bool ask_again = !certificate && !job.resumed;
+  if (!ask_again) co_await journal.drop(job.id);
+  Failure failure =
+      nonsense_failure("a certificate that cannot be served: " + got->problem, job.errand.attempt);
+  // Whole, new, and of no use: the next would be no better, and CAs allow few for the same names.
+  if (certificate && !job.resumed) failure.kind = FailureClass::policy;
+  co_return failure;
 }
 
 }  // namespace gatehouse::acme

@@ -1,5 +1,6 @@
 #include "acme/jose.hpp"
 
+#include <array>
 #include <memory>
 
 #include <boost/json/serialize.hpp>
@@ -11,17 +12,25 @@
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/sha.h>
 
 #include "base/encoding.hpp"
+#include "tls/digest.hpp"
 #include "tls/openssl.hpp"
 
 namespace gatehouse::acme {
 
 namespace {
 
-constexpr int p256_bytes = 32;
+/// A curve of account keys and what JOSE calls it (RFC 7518 sections 3.4 and 6.2.1.1).
+struct Curve {
+  const char* group;  // OpenSSL's name
+  const char* name;
+  const char* algorithm;
+  int bytes;  // of a coordinate
+  const EVP_MD* (*digest)();
+};
+constexpr std::array<Curve, 2> curves{{{"prime256v1", "P-256", "ES256", 32, EVP_sha256},
+                                       {"secp384r1", "P-384", "ES384", 48, EVP_sha384}}};
 constexpr int rsa_bits_min = 2048;
 constexpr int rsa_bits_max = 8192;
 
@@ -30,19 +39,25 @@ using SignaturePtr = std::unique_ptr<ECDSA_SIG, tls::Release<ECDSA_SIG_free>>;
 
 base::Error unsupported() {
   return base::Error(base::ErrorKind::invalid,
-                     "an ACME account key must be EC P-256 or RSA of 2048 to 8192 bits");
+                     "an ACME account key must be EC P-256 or P-384, or RSA of 2048 to 8192 bits");
 }
 
 base::Error openssl_error(std::string what) {
   return tls::openssl_error(base::ErrorKind::invalid, std::move(what));
 }
 
-bool is_p256(EVP_PKEY* key) {
+/// None for RSA keys, and for curves that ACME accounts do not use.
+const Curve* curve_of(EVP_PKEY* key) {
   std::array<char, 64> group{};
   size_t length = 0;
-  return EVP_PKEY_is_a(key, "EC") == 1 &&
-         EVP_PKEY_get_group_name(key, group.data(), group.size(), &length) == 1 &&
-         std::string_view(group.data(), length) == "prime256v1";
+  if (EVP_PKEY_is_a(key, "EC") != 1 ||
+      EVP_PKEY_get_group_name(key, group.data(), group.size(), &length) != 1) {
+    return nullptr;
+  }
+  for (const auto& curve : curves) {
+    if (std::string_view(group.data(), length) == curve.group) return &curve;
+  }
+  return nullptr;
 }
 
 bool is_rsa(EVP_PKEY* key) {
@@ -65,14 +80,14 @@ std::string json_text(std::string_view text) {
 }
 
 /// OpenSSL's DER signature as JOSE wants it: r and s, each as wide as the curve (RFC 7518 3.4).
-base::Result<std::string> fixed_width(const std::string& der) {
+base::Result<std::string> fixed_width(const std::string& der, int width) {
   const auto* at = reinterpret_cast<const unsigned char*>(der.data());
   const SignaturePtr pair(d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size())));
   if (!pair) return openssl_error("reading a signature");
-  std::string bytes(2 * p256_bytes, '\0');
+  std::string bytes(2 * static_cast<size_t>(width), '\0');
   auto* to = reinterpret_cast<unsigned char*>(bytes.data());
-  if (BN_bn2binpad(ECDSA_SIG_get0_r(pair.get()), to, p256_bytes) != p256_bytes ||
-      BN_bn2binpad(ECDSA_SIG_get0_s(pair.get()), to + p256_bytes, p256_bytes) != p256_bytes) {
+  if (BN_bn2binpad(ECDSA_SIG_get0_r(pair.get()), to, width) != width ||
+      BN_bn2binpad(ECDSA_SIG_get0_s(pair.get()), to + width, width) != width) {
     return openssl_error("reading a signature");
   }
   return bytes;
@@ -88,13 +103,13 @@ std::string flattened(std::string_view protected_header, std::string_view payloa
 
 base::Result<std::string> public_jwk(const tls::PrivateKey& key) {
   EVP_PKEY* native = key.native();
-  if (is_p256(native)) {
-    const auto x = number(native, OSSL_PKEY_PARAM_EC_PUB_X, p256_bytes);
+  if (const Curve* curve = curve_of(native)) {
+    const auto x = number(native, OSSL_PKEY_PARAM_EC_PUB_X, curve->bytes);
     if (!x) return x.error();
-    const auto y = number(native, OSSL_PKEY_PARAM_EC_PUB_Y, p256_bytes);
+    const auto y = number(native, OSSL_PKEY_PARAM_EC_PUB_Y, curve->bytes);
     if (!y) return y.error();
-    return fmt::format(R"({{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}})", base::base64url(*x),
-                       base::base64url(*y));
+    return fmt::format(R"({{"crv":"{}","kty":"EC","x":"{}","y":"{}"}})", curve->name,
+                       base::base64url(*x), base::base64url(*y));
   }
   if (!is_rsa(native)) return unsupported();
   const auto e = number(native, OSSL_PKEY_PARAM_RSA_E, 1);
@@ -108,7 +123,7 @@ base::Result<std::string> public_jwk(const tls::PrivateKey& key) {
 base::Result<std::string> thumbprint(const tls::PrivateKey& key) {
   const auto jwk = public_jwk(key);
   if (!jwk) return jwk.error();
-  return base::base64url(sha256(*jwk));
+  return base::base64url(tls::sha256(*jwk));
 }
 
 std::string key_authorization(std::string_view token, std::string_view thumbprint) {
@@ -116,15 +131,15 @@ std::string key_authorization(std::string_view token, std::string_view thumbprin
 }
 
 base::Result<std::string> signature(const tls::PrivateKey& key, std::string_view bytes) {
-  const bool elliptic = is_p256(key.native());
-  if (!elliptic && !is_rsa(key.native())) return unsupported();
+  const Curve* curve = curve_of(key.native());
+  if (curve == nullptr && !is_rsa(key.native())) return unsupported();
+  const EVP_MD* hash = curve == nullptr ? EVP_sha256() : curve->digest();
   ERR_clear_error();
   const DigestPtr digest(EVP_MD_CTX_new());
   const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
   size_t length = 0;
   // RS256 is RSASSA-PKCS1-v1_5, OpenSSL's default padding (RFC 7518 section 3.3).
-  if (!digest ||
-      EVP_DigestSignInit(digest.get(), nullptr, EVP_sha256(), nullptr, key.native()) != 1 ||
+  if (!digest || EVP_DigestSignInit(digest.get(), nullptr, hash, nullptr, key.native()) != 1 ||
       EVP_DigestSign(digest.get(), nullptr, &length, data, bytes.size()) != 1) {
     return openssl_error("signing for the CA");
   }
@@ -134,7 +149,7 @@ base::Result<std::string> signature(const tls::PrivateKey& key, std::string_view
     return openssl_error("signing for the CA");
   }
   result.resize(length);
-  if (elliptic) return fixed_width(result);
+  if (curve != nullptr) return fixed_width(result, curve->bytes);
   return result;
 }
 
@@ -148,8 +163,9 @@ base::Result<std::string> sign(const tls::PrivateKey& key, const JwsHeader& head
   } else {
     identity = "\"kid\":" + json_text(header.account);
   }
+  const Curve* curve = curve_of(key.native());
   std::string text =
-      fmt::format(R"({{"alg":"{}",{},)", is_p256(key.native()) ? "ES256" : "RS256", identity);
+      fmt::format(R"({{"alg":"{}",{},)", curve == nullptr ? "RS256" : curve->algorithm, identity);
   if (!header.nonce.empty()) text += "\"nonce\":" + json_text(header.nonce) + ",";
   text += "\"url\":" + json_text(header.url) + "}";
   const std::string protected_header = base::base64url(text);
@@ -175,23 +191,7 @@ base::Result<std::string> external_account_binding(const tls::PrivateKey& accoun
       R"({{"alg":"HS256","kid":{},"url":{}}})", json_text(kid), json_text(new_account_url)));
   const std::string payload = base::base64url(*jwk);
   return flattened(protected_header, payload,
-                   hmac_sha256(*secret, protected_header + "." + payload));
-}
-
-std::string hmac_sha256(std::string_view key, std::string_view bytes) {
-  std::string result(SHA256_DIGEST_LENGTH, '\0');
-  unsigned length = 0;
-  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-       reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
-       reinterpret_cast<unsigned char*>(result.data()), &length);
-  return result;
-}
-
-std::string sha256(std::string_view bytes) {
-  std::string result(SHA256_DIGEST_LENGTH, '\0');
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
-         reinterpret_cast<unsigned char*>(result.data()));
-  return result;
+                   tls::hmac_sha256(*secret, protected_header + "." + payload));
 }
 
 }  // namespace gatehouse::acme

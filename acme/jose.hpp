@@ -12,8 +12,8 @@
 
 namespace gatehouse::acme {
 
-/// The key's public half as JSON, members in the order of RFC 7638 section 3. EC P-256 and RSA keys
-/// of 2048 to 8192 bits; anything else is `invalid`.
+/// The key's public half as JSON, members in the order of RFC 7638 section 3. EC P-256 and P-384,
+/// and RSA keys of 2048 to 8192 bits; anything else is `invalid`.
 base::Result<std::string> public_jwk(const tls::PrivateKey& key);
 
 /// base64url(SHA-256(public_jwk)), RFC 7638.
@@ -22,13 +22,14 @@ base::Result<std::string> thumbprint(const tls::PrivateKey& key);
 /// What a challenge must show: token "." thumbprint (RFC 8555 section 8.1).
 std::string key_authorization(std::string_view token, std::string_view thumbprint);
 
-/// ES256 (r and s, 64 bytes) or RS256, by the key's kind, over `bytes`. Raw, not encoded.
+/// ES256, ES384 (r and s, as wide as the curve) or RS256, by the key's kind, over `bytes`. Raw, not
+/// encoded.
 base::Result<std::string> signature(const tls::PrivateKey& key, std::string_view bytes);
 
 /// What the protected header says besides `alg`.
 struct JwsHeader {
   std::string url;
-  std::string nonce;    // empty: left out, as in an external account binding
+  std::string nonce;    // empty: left out, as inside a change of keys
   std::string account;  // the account's URL (`kid`); empty: the whole `jwk`
 };
 
@@ -41,8 +42,5 @@ base::Result<std::string> sign(const tls::PrivateKey& key, const JwsHeader& head
 base::Result<std::string> external_account_binding(const tls::PrivateKey& account_key,
                                                    std::string_view kid, std::string_view hmac_key,
                                                    std::string_view new_account_url);
-
-std::string hmac_sha256(std::string_view key, std::string_view bytes);
-std::string sha256(std::string_view bytes);
 
 }  // namespace gatehouse::acme

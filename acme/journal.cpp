@@ -117,4 +117,11 @@ awaitable<void> Journal::drop(const std::string& id) {
   }
 }
 
+awaitable<std::string> journalled_directory(Storage& storage, std::string id) {
+  const auto bytes = co_await storage.load(folder_of(id) + "/order.json");
+  if (!bytes) co_return std::string();
+  const auto entry = parse_entry(*bytes);
+  co_return entry ? entry->directory : std::string();
+}
+
 }  // namespace gatehouse::acme

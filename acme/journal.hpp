@@ -52,4 +52,7 @@ class Journal {
   std::map<std::string, JournalEntry> running_;
 };
 
+/// The directory of the CA that a journalled order is at; empty: none is, or it cannot be told.
+boost::asio::awaitable<std::string> journalled_directory(Storage& storage, std::string id);
+
 }  // namespace gatehouse::acme

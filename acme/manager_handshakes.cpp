@@ -61,10 +61,16 @@ void Manager::State::acquire(std::string name, std::string client,
     ready.certificate = entry->certificate;
     return deliver(std::move(ready));
   }
-  const bool first_order = entry->ordering && entry->failures == 0 && !entry->slow;
+  // Its first order, or one that a former process had begun, or another CA is at it in the place of
+  // one that would not.
+  const bool hopeful =
+      entry->past.setback.failures == 0 || entry->journalled || entry->tried.size() > 1;
+  const bool first_order = entry->ordering && hopeful && !entry->slow;
   if (entry->loading || entry->asking || first_order) {
-    if (entry->ordering) entry->ordering->orders->raise(entry->id, Urgency::visited);
-    if (entry->loading && !entry->reading) load_queue.push_front(entry->name);
+    if (entry->ordering) entry->ordering->orders->raise(entry->order_id(), Urgency::visited);
+    // The first of those who wait takes it to the front.
+    const bool hurry = entry->loading && !entry->reading && entry->waiters.empty();
+    if (hurry) load_queue.push_front(entry->name);
     park(*entry, std::move(client), std::move(deliver));
     return;
   }
@@ -145,11 +151,16 @@ void Manager::State::hand_fallback(const std::string& name, Claim claim, std::ch
                      snapshot->on_demand.on_timeout == config::OnTimeout::alert;
   if (alert || claim == Claim::none || claim == Claim::off)
     return deliver(refusal(Acquired::Outcome::failed));
-  const auto hand = [wait](const std::function<void(Acquired)>& to, tls::CertificatePtr stand_in) {
+  std::string why;
+  if (const Entry* entry = find(name); entry != nullptr && !entry->past.setback.sentence.empty())
+    why = "the certificate is not there yet: " + entry->past.setback.sentence;
+  const auto hand = [wait, why = std::move(why)](const std::function<void(Acquired)>& to,
+                                                 tls::CertificatePtr stand_in) {
     Acquired acquired;
     acquired.outcome = stand_in ? Acquired::Outcome::fallback : Acquired::Outcome::failed;
     acquired.certificate = std::move(stand_in);
     acquired.retry_after = wait;
+    acquired.why = why;
     to(std::move(acquired));
   };
   if (hooks.own_fallback)
@@ -161,9 +172,9 @@ void Manager::State::hand_fallback(const std::string& name, Claim claim, std::ch
 }
 
 std::chrono::seconds Manager::State::retry_after(const Entry& entry) const {
-  if (entry.next_attempt <= clock.wall()) return retry_after_default;
-  const auto wait =
-      std::chrono::duration_cast<std::chrono::seconds>(entry.next_attempt - clock.wall());
+  const auto next = entry.past.setback.next_attempt;
+  if (next <= clock.wall()) return retry_after_default;
+  const auto wait = std::chrono::duration_cast<std::chrono::seconds>(next - clock.wall());
   return std::clamp<std::chrono::seconds>(wait, std::chrono::seconds(1), retry_after_max);
 }
 

@@ -2,6 +2,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
+#include "acme/journal.hpp"
 #include "acme/manager_state.hpp"
 #include "acme/times.hpp"
 #include "base/log.hpp"
@@ -17,7 +18,6 @@ namespace {
 
 constexpr std::chrono::seconds load_retry{60};
 constexpr std::chrono::seconds full_queue_retry{60};
-constexpr std::chrono::minutes wished_lately{15};
 constexpr std::chrono::minutes throttle_told_every{1};
 
 }  // namespace
@@ -37,6 +37,8 @@ Entry& Manager::State::entry_for(const std::string& name, Claim claim) {
   place->id = certificate_id(name);
   place->claim = claim;
   if (claim == Claim::on_demand) ++awaited_on_demand;
+  place->past = setbacks.recall(name);
+  place->resumed = place->past.setback.failures > 0;
   return *place;
 }
 
@@ -53,21 +55,21 @@ void Manager::State::erase(const std::string& name) {
   agenda.cancel(entry.retry);
   agenda.cancel(entry.reminder);
   agenda.cancel(entry.save_retry);
+  agenda.cancel(entry.advice_look);
   awaiting_ca.erase(name);
-  if (entry.on_demand()) {
-    if (entry.certificate)
-      loaded_on_demand.erase(entry.loaded_place);
-    else
-      --awaited_on_demand;
-  }
+  leave_budget(name);
+  if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
+  unlist(entry);
+  const std::string gone = name;  // `name` may be the entry's own
   entries.erase(found);
+  renewal_over(gone);
 }
 
 // --- loading
 
 void Manager::State::begin_load(Entry& entry) {
   if (entry.loading || entry.certificate) return;
-  if (entry.claim != Claim::internal && !vault.holds(entry.id)) {
+  if (entry.claim != Claim::internal && !entry.journalled && !vault.holds(entry.id)) {
     entry.stored_checked = true;
     return missing(entry);
   }
@@ -93,17 +95,24 @@ asio::awaitable<void> Manager::State::load(std::shared_ptr<State> self, std::str
   Entry* before = self->find(name);
   if (before == nullptr || !before->loading || before->reading) {
     --self->loads_running;
+    if (!self->stopped) self->start_loads();
     co_return;
   }
   before->reading = true;
   const std::string id = before->id;
+  const bool journalled = before->journalled;
   Result<StoredCertificate> stored = base::Error();
   if (before->claim == Claim::internal)
     stored = co_await self->vault.load_internal(id);
   else
-    stored = co_await self->vault.load(id);
+    stored = co_await self->vault.load(id, name);
+  std::string journalled_at;
+  if (journalled) journalled_at = co_await journalled_directory(self->storage, id);
   --self->loads_running;
-  if (Entry* entry = self->find(name)) self->loaded(*entry, std::move(stored));
+  if (Entry* entry = self->find(name)) {
+    entry->journalled_at = std::move(journalled_at);
+    self->loaded(*entry, std::move(stored));
+  }
   if (!self->stopped) self->start_loads();
 }
 
@@ -111,18 +120,24 @@ void Manager::State::loaded(Entry& entry, Result<StoredCertificate> stored) {
   entry.loading = entry.reading = false;
   if (entry.claim == Claim::none) {
     give_fallback(entry);
-    return erase(entry.name);
+    if (!entry.ordering) erase(entry.name);
+    return;
+  }
+  if (entry.certificate) {  // an order was faster
+    entry.stored_checked = true;
+    return give_certificate(entry);
   }
   if (!stored && stored.error().kind == ErrorKind::io) {
     // It is there and cannot be read: an order would only hide that.
     base::log::error("{}: {}; the fallback is served meanwhile", entry.name,
                      stored.error().context);
-    entry.last.kind = FailureClass::storage;
-    entry.last.sentence = stored.error().context;
+    entry.past.setback.kind = FailureClass::storage;
+    entry.past.setback.sentence = stored.error().context;
     attempt_at(entry, clock.wall() + load_retry);
     return give_fallback(entry);
   }
   entry.stored_checked = true;
+  if (entry.past.setback.failures == 0) entry.past.setback.sentence.clear();
   if (stored && !stored->certificate->covers(entry.name) &&
       std::find(stored->certificate->names().begin(), stored->certificate->names().end(),
                 entry.name) == stored->certificate->names().end())
@@ -143,13 +158,14 @@ void Manager::State::loaded(Entry& entry, Result<StoredCertificate> stored) {
   if (entry.renew_at > clock.wall()) {
     // Left over from between the save and the end of the order.
     asio::co_spawn(control, forget(shared_from_this(), desks.front(), entry.id), asio::detached);
-  } else {
+  } else if (!entry.ordering) {
     entry.journalled = entry.counted = entry.permitted = true;
     want(entry);
   }
 }
 
 void Manager::State::missing(Entry& entry) {
+  if (entry.ordering) return;  // its end is what matters
   if (!entry.on_demand() || entry.permitted) return want(entry);
   if (entry.journalled) {
     entry.permitted = entry.counted = true;  // it was, before the restart
@@ -203,7 +219,7 @@ bool Manager::State::count(Entry& entry) {
         "{}: the limit for new on-demand certificates is reached, the fallback is served "
         "and the next handshake may try again {}; said once a minute",
         entry.name, spoken_time(*ready, clock.wall()));
-  entry.next_attempt = *ready;
+  entry.past.setback.next_attempt = *ready;
   give_fallback(entry);
   erase(entry.name);
   return false;
@@ -211,234 +227,226 @@ bool Manager::State::count(Entry& entry) {
 
 // --- ordering
 
-DeskPtr Manager::State::pick_desk(const Entry& entry, Wall& earliest, bool& any_open) {
-  if (entry.claim == Claim::internal) return internal_desk;
-  const Wall now = clock.wall();
-  for (const auto& desk : desks) {
-    if (desk->orders->open()) {
-      any_open = true;
-      continue;
-    }
-    const auto held = entry.held.find(desk->settings.name);
-    Wall ready = held == entry.held.end() ? now : held->second;
-    if (!entry.journalled) ready = std::max(ready, desk->budget.ready_at({entry.name}, now));
-    if (ready <= now) return desk;
-    earliest = std::min(earliest, ready);
-  }
-  return nullptr;
-}
-
+/// A new round: every CA may be asked once. Asks whoever can be asked now, else waits.
 void Manager::State::want(Entry& entry) {
   if (entry.ordering) return;
   if (stopped) return give_fallback(entry);
-  Wall earliest = Wall::max();
-  bool any_open = false;
-  const DeskPtr desk = pick_desk(entry, earliest, any_open);
-  if (desk) {
-    if (!count(entry)) return;
-    return submit(entry, desk);
+  if (entry.claim == Claim::internal) return submit(entry, internal_desk, false);
+  if (resume(entry)) return;
+  entry.tried.clear();
+  // Those whose turn has come go first, whoever asks in the same moment.
+  if (entry.turn == 0 && clock.wall() >= budget_due) serve_budget();
+  if (entry.ordering) return;
+  const Choice choice = choose(candidates(entry), entry.past.setback, clock.wall());
+  if (!ask_now(entry, choice)) wait_for(entry, choice);
+}
+
+/// What a former process left: an order goes on at its own CA, and a wait that a CA or the schedule
+/// imposed is waited for. False: there is nothing of the kind.
+bool Manager::State::resume(Entry& entry) {
+  Setback& setback = entry.past.setback;
+  if (std::exchange(entry.resumed, false) && !entry.journalled) {
+    if (review_holds(setback, candidates(entry), clock.wall())) begin_anew(setback);
+    // What was found here costs no CA anything: a person may have mended it before he restarted us.
+    const bool imposed =
+        !setback.local &&
+        (setback.kind == FailureClass::validation || setback.kind == FailureClass::rate_limit ||
+         setback.kind == FailureClass::policy || setback.kind == FailureClass::account);
+    if (imposed && setback.failures > 0 && setback.next_attempt > clock.wall()) {
+      base::log::info("{}; as before the restart, next attempt {}", setback.sentence,
+                      spoken_time(setback.next_attempt, clock.wall()));
+      attempt_at(entry, setback.next_attempt);
+      give_fallback(entry);
+      return true;
+    }
   }
-  if (earliest != Wall::max() && !any_open) {
-    base::log::warn("{}: the limits of the CA leave no order for it now, next attempt {}",
-                    entry.name, spoken_time(earliest, clock.wall()));
-    attempt_at(entry, earliest);
-  } else {
+  if (!entry.journalled || entry.journalled_at.empty()) return false;
+  for (const auto& desk : desks) {
+    if (desk->settings.directory != entry.journalled_at) continue;
+    if (desk->orders->open()) {
+      await_ca(entry);
+      give_fallback(entry);
+    } else if (count(entry)) {
+      submit(entry, desk, false);
+    }
+    return true;
+  }
+  entry.journalled = false;  // its CA is no longer configured
+  return false;
+}
+
+/// True: somebody is asked, or the entry is gone.
+bool Manager::State::ask_now(Entry& entry, const Choice& choice) {
+  const bool rehearsal = choice.kind == Choice::Kind::rehearse;
+  if (!rehearsal && choice.kind != Choice::Kind::order) return false;
+  const DeskPtr desk = desks[choice.which];
+  if (count(entry)) submit(entry, desk, rehearsal);
+  return true;
+}
+
+void Manager::State::wait_for(Entry& entry, const Choice& choice) {
+  const bool timed = choice.until != Wall::max();
+  if (choice.kind == Choice::Kind::wait && timed && choice.of_budget) {
+    await_budget(entry, choice.until);
+    return give_fallback(entry);
+  }
+  entry.turn = 0;
+  if (choice.kind == Choice::Kind::await || !timed) {
     await_ca(entry);
+    const Wall probed = entry.past.setback.next_attempt;
+    if (timed) attempt_at(entry, choice.until);
+    entry.past.setback.next_attempt = std::min(probed, entry.past.setback.next_attempt);
+  } else {
+    base::log::warn("{}: no CA may be asked for it before, next attempt {}", entry.name,
+                    spoken_time(choice.until, clock.wall()));
+    attempt_at(entry, choice.until);
   }
   give_fallback(entry);
 }
 
-void Manager::State::submit(Entry& entry, const DeskPtr& desk) {
+// --- ordering
+
+void Manager::State::submit(Entry& entry, const DeskPtr& desk, bool rehearsal) {
   agenda.cancel(entry.retry);
-  entry.ordering = desk;
+  awaiting_ca.erase(entry.name);
+  leave_budget(entry.name);
+  entry.awaits_ca = false;
+  entry.turn = 0;
+  const DeskPtr& asked = rehearsal ? desk->staging : desk;
+  entry.ordering = asked;
+  entry.rehearsing = rehearsal;
   entry.slow = false;
+  if (!rehearsal) note_order(entry);
+  entry.tried.insert(desk->settings.name);
   Order order;
-  order.id = entry.id;
-  order.names = {entry.name};
-  order.urgency = Urgency::fresh;
-  if (!entry.waiters.empty() || entry.wished != base::Monotonic::time_point{})
-    order.urgency = Urgency::visited;
-  if (entry.certificate) order.urgency = Urgency::expiring;
-  order.done = [weak = weak_from_this(), name = entry.name,
-                desk](Outcome<tls::CertificatePtr> outcome) {
-    if (const auto self = weak.lock()) self->ordered(name, desk, std::move(outcome));
+  order.wanted.id = entry.order_id();
+  order.wanted.names = {entry.name};
+  order.wanted.another = entry.certificate != nullptr && !entry.journalled;
+  order.wanted.first_challenge = entry.past.challenge;
+  if (!rehearsal) order.wanted.verdicts_max = validations_left(entry.past.setback, clock.wall());
+  if (!rehearsal) order.wanted.replaces = replaced_by(entry, *desk);
+  order.urgency = urgency_of(entry);
+  order.done = [weak = weak_from_this(), name = entry.name, desk,
+                rehearsal](Outcome<Issued> outcome) {
+    if (const auto self = weak.lock()) self->ordered(name, desk, rehearsal, std::move(outcome));
   };
   const std::string name = entry.name;
-  if (!entry.journalled) {
-    desk->budget.ordered(order.names, clock.wall());
+  entry.budgeted = !rehearsal && !entry.journalled && order.wanted.replaces.empty();
+  if (entry.budgeted) {
+    desk->budget.ordered(order.wanted.names, clock.wall());
     desk->budget_changed = true;
     note_change();
   }
-  if (desk->orders->submit(std::move(order))) return;
+  if (asked->orders->submit(std::move(order))) return;
   Entry* still = find(name);
   if (still == nullptr) return;
   still->ordering.reset();
-  desk->budget.not_issued({name});
+  still->rehearsing = false;
+  if (std::exchange(still->budgeted, false)) desk->budget.not_ordered({name});
   attempt_at(*still, clock.wall() + full_queue_retry);
   give_fallback(*still);
 }
 
-void Manager::State::ordered(const std::string& name, const DeskPtr& desk,
-                             Outcome<tls::CertificatePtr> outcome) {
-  const uint64_t placed = desk->orders->authority().orders_placed();
-  if (placed > desk->orders_counted)
-    metrics.add(base::Metric::certificate_orders,
-                static_cast<int64_t>(placed - desk->orders_counted));
-  desk->orders_counted = placed;
+void Manager::State::ordered(const std::string& name, const DeskPtr& desk, bool rehearsal,
+                             Outcome<Issued> outcome) {
+  count_orders(rehearsal ? *desk->staging : *desk);
   Entry* entry = find(name);
   if (entry == nullptr) return;
   entry->ordering.reset();
-  if (!outcome) desk->budget.not_issued({name});
-  if (entry->claim == Claim::none) {  // its site was removed meanwhile: kept for its return
-    if (outcome) {
-      CertificateNote note;
-      note.name = name;
-      note.authority = desk->settings.name;
-      asio::co_spawn(control,
-                     write(shared_from_this(), name, *outcome, note, desk, desk == internal_desk),
-                     asio::detached);
-    }
-    give_fallback(*entry);
-    return erase(name);
+  entry->rehearsing = false;
+  if (!rehearsal) count_placed(*entry, *desk, outcome ? outcome->orders : outcome.error().orders);
+  if (outcome || !outcome.error().sentence.empty()) renewal_over(name);
+  if (!outcome && entry->budgeted) {
+    const Failure& failure = outcome.error();
+    const bool asked = failure.orders > 0 || (!failure.local && !failure.sentence.empty());
+    asked ? desk->budget.not_issued({name}) : desk->budget.not_ordered({name});
   }
-  if (outcome)
-    obtained(*entry, desk, *outcome);
+  entry->budgeted = false;
+  const bool other_mode = (entry->claim == Claim::internal) != (desk == internal_desk);
+  if (entry->claim == Claim::none || other_mode) {
+    const bool kept = outcome && !rehearsal;
+    return unclaimed(*entry, desk, kept ? outcome->certificate : nullptr);
+  }
+  if (!outcome)
+    failed(*entry, desk, rehearsal, outcome.error());
+  else if (rehearsal)
+    rehearsal_passed(*entry, desk);
   else
-    failed(*entry, desk, outcome.error());
+    obtained(*entry, desk, std::move(*outcome));
 }
 
-void Manager::State::obtained(Entry& entry, const DeskPtr& desk, tls::CertificatePtr certificate) {
+/// Its site was removed while it was ordered, or has another mode now: what came of the order is
+/// kept for a return.
+void Manager::State::unclaimed(Entry& entry, const DeskPtr& desk, tls::CertificatePtr issued) {
+  const std::string name = entry.name;
+  if (issued) {
+    CertificateNote note;
+    note.name = name;
+    note.authority = desk->settings.name;
+    asio::co_spawn(control,
+                   write(shared_from_this(), name, std::move(issued), std::move(note), desk,
+                         desk == internal_desk),
+                   asio::detached);
+  }
+  if (entry.claim == Claim::none) {
+    give_fallback(entry);
+    return erase(name);
+  }
+  entry.journalled = false;
+  begin_load(entry);
+}
+
+/// What the CA counts of one attempt's orders beyond what was taken when it began: those after a
+/// challenge that failed, and the one without the predecessor that it was to replace.
+void Manager::State::count_placed(Entry& entry, Desk& desk, unsigned orders) {
+  if (orders == 0) return;
+  if (!std::exchange(entry.budgeted, true)) desk.budget.ordered({entry.name}, clock.wall());
+  for (unsigned further = 1; further < orders; ++further) desk.budget.ordered_again(clock.wall());
+  desk.budget_changed = true;
+}
+
+void Manager::State::obtained(Entry& entry, const DeskPtr& desk, Issued issued) {
   const bool renewed = entry.certificate != nullptr;
   metrics.add(renewed ? base::Metric::certificates_renewed : base::Metric::certificates_issued);
-  entry.failures = 0;
-  entry.last = Failure();
-  entry.held.clear();
-  entry.journalled = entry.slow = false;
-  entry.next_attempt = {};
-  entry.reminders = 0;
+  const bool recovered = entry.past.setback.told != Wall{};
+  note_failed_validations(entry.past.setback, issued.verdicts, clock.wall());
+  desk->budget.validation_failed(entry.name, clock.wall(), issued.verdicts);
+  desk->budget_changed = desk->budget_changed || issued.verdicts > 0;
+  end_episode(entry.past.setback, clock.wall());
+  if (renewed && advised(entry).value_or(Wall::max()) <= clock.wall())
+    entry.past.heeded = clock.wall();
+  entry.past.advice = {};
+  if (!issued.challenge.empty()) {
+    const auto& challenges = snapshot->acme.challenges;
+    const bool usual = !challenges.empty() && challenges.front() == issued.challenge;
+    entry.past.challenge = usual ? std::string() : issued.challenge;
+  }
+  entry.journalled = entry.slow = entry.by_person = false;
+  entry.tried.clear();
   agenda.cancel(entry.retry);
   // A clock far ahead makes even a new certificate look old.
-  entry.renewed_until = clock.wall() + lifetime_of(*certificate).length() / 10;
-  adopt(entry, std::move(certificate), desk->settings.name);
-  base::log::info("{}: certificate {} from {}, valid until {}, to be renewed {}", entry.name,
-                  renewed ? "renewed" : "obtained", desk->settings.name,
-                  timestamp(entry.certificate->not_after()),
-                  spoken_time(entry.renew_at, clock.wall()));
+  entry.renewed_at = clock.wall();
+  // A revoked one is nothing to return to.
+  const auto before = is_revoked(entry) ? nullptr : entry.certificate;
+  const Swap swap{entry.name, issued.certificate, before, entry.authority, desk};
+  adopt(entry, std::move(issued.certificate), desk->settings.name);
+  remember(entry);
+  const std::string said = fmt::format(
+      "{}: certificate {} from {}, valid until {}, to be renewed {}", entry.name,
+      renewed ? "renewed" : "obtained", desk->settings.name,
+      timestamp(entry.certificate->not_after()), spoken_time(entry.renew_at, clock.wall()));
+  base::log::info("{}", said);
+  tell(entry, renewed ? Event::Kind::renewed : Event::Kind::obtained, said, desk->settings.name);
+  if (recovered)
+    tell(entry, Event::Kind::recovered,
+         fmt::format("{}: it has a valid certificate again, from {}", entry.name,
+                     desk->settings.name),
+         desk->settings.name);
   // Served before it is stored: the journal holds all that a restart needs to fetch it again.
   const std::string name = entry.name;
   give_certificate(entry);
   if (Entry* still = find(name)) save(*still, desk);
-}
-
-void Manager::State::failed(Entry& entry, const DeskPtr& desk, Failure failure) {
-  const Wall now = clock.wall();
-  if (failure.sentence.empty()) {
-    await_ca(entry);
-    return give_fallback(entry);
-  }
-  ++entry.failures;
-  entry.journalled = false;
-  metrics.add(base::Metric::certificate_failures);
-  if (failure.kind == FailureClass::validation) desk->budget.validation_failed(entry.name, now);
-  const bool told = failure.kind == FailureClass::rate_limit && failure.retry_at;
-  if (told) {
-    entry.held[desk->settings.name] = *failure.retry_at;
-    desk->budget.limited({entry.name}, failure.sentence, *failure.retry_at);
-    desk->budget_changed = true;
-  }
-  note_change();
-  entry.last = failure;
-  if (desk->orders->open()) {
-    // Once for each name; that the CA is still down is said for all of them together.
-    if (entry.failures == 1)
-      base::log::warn("{}; next attempt when {} answers again", failure.sentence,
-                      desk->settings.name);
-    await_ca(entry);
-    return give_fallback(entry);
-  }
-  Wall next = now + retry_wait(failure.kind, entry.failures, entry.id);
-  if (entry.certificate && failure.kind != FailureClass::policy &&
-      failure.kind != FailureClass::account)
-    next = now + shortened(std::chrono::duration_cast<std::chrono::milliseconds>(next - now),
-                           lifetime_of(*entry.certificate), now);
-  if (told) {
-    next = *failure.retry_at;
-    Wall earliest = Wall::max();
-    bool any_open = false;
-    if (pick_desk(entry, earliest, any_open)) next = now;  // another CA, at once
-  }
-  base::log::warn("{}; next attempt {}", failure.sentence, spoken_time(next, now));
-  attempt_at(entry, next);
-  give_fallback(entry);
-}
-
-void Manager::State::await_ca(Entry& entry) {
-  entry.awaits_ca = true;
-  awaiting_ca.insert(entry.name);
-  auto soonest = base::Monotonic::time_point::max();
-  for (const auto& desk : desks) {
-    if (!desk->orders->open()) continue;
-    if (!entry.waiters.empty()) desk->orders->wished();
-    soonest = std::min(soonest, desk->orders->next_try());
-  }
-  if (soonest == base::Monotonic::time_point::max())
-    return attempt_at(entry, clock.wall() + full_queue_retry);
-  entry.next_attempt = clock.wall() + (soonest - clock.monotonic());
-}
-
-void Manager::State::attempt_at(Entry& entry, Wall when) {
-  entry.next_attempt = when;
-  agenda.cancel(entry.retry);
-  const auto wait = std::max<Wall::duration>(when - clock.wall(), Wall::duration::zero());
-  entry.retry = agenda.after(wait, [this, name = entry.name] { retry_now(name); });
-}
-
-void Manager::State::retry_now(const std::string& name) {
-  Entry* entry = find(name);
-  if (entry == nullptr) return;
-  entry->retry = 0;
-  if (stopped || entry->ordering) return;
-  const bool unwanted =
-      entry->on_demand() && !entry->certificate && entry->waiters.empty() &&
-      clock.monotonic() - entry->wished > std::chrono::hours(awaited_on_demand_kept);
-  if (unwanted) return erase(name);
-  if (!entry->stored_checked) return begin_load(*entry);
-  if (entry->certificate) return renew(*entry);
-  want(*entry);
-}
-
-void Manager::State::ca_opened(const Orders* orders) {
-  std::vector<std::string> waiting;
-  for (const auto& [name, entry] : entries)
-    if (entry->ordering && entry->ordering->orders.get() == orders && !entry->waiters.empty())
-      waiting.push_back(name);
-  for (const auto& name : waiting)
-    if (Entry* entry = find(name)) {
-      entry->slow = true;
-      give_fallback(*entry);
-    }
-}
-
-void Manager::State::ca_available() {
-  for (const auto& name : std::exchange(awaiting_ca, {})) {
-    Entry* entry = find(name);
-    if (entry == nullptr) continue;
-    entry->awaits_ca = false;
-    if (!stopped) retry_now(name);
-  }
-}
-
-/// Names without any certificate that the user configured, or that somebody lately came for.
-bool Manager::State::ca_wanted() const {
-  const auto now = clock.monotonic();
-  return std::any_of(awaiting_ca.begin(), awaiting_ca.end(), [&](const std::string& name) {
-    const auto found = entries.find(name);
-    if (found == entries.end()) return false;
-    const Entry& entry = *found->second;
-    const bool visited =
-        entry.wished != base::Monotonic::time_point{} && now - entry.wished < wished_lately;
-    return (!entry.certificate && !entry.on_demand()) || visited;
-  });
+  check_served(swap);
 }
 
 }  // namespace gatehouse::acme

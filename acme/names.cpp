@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view wildcard_prefix = "_wildcard_.";
 constexpr size_t id_max = 200;
+constexpr size_t name_bytes_max = 253;
 constexpr size_t labels_max = 10;
 constexpr unsigned label_repeats_max = 2;
 
@@ -79,7 +80,7 @@ std::string fallback_zone(std::string_view name) {
 }
 
 bool plausible_name(std::string_view name) {
-  if (name.empty() || name.size() > 253) return false;
+  if (name.empty() || name.size() > name_bytes_max) return false;
   std::vector<std::string_view> labels;
   for (size_t start = 0;;) {
     const size_t dot = name.find('.', start);
@@ -93,10 +94,37 @@ bool plausible_name(std::string_view name) {
   return !all_digits(labels.back());  // an address, or nothing that any root delegates
 }
 
-Claims::Claims(const config::Snapshot& snapshot) {
+std::string requested_name(std::string_view text) {
+  if (text.ends_with('.')) text.remove_suffix(1);
+  std::string name(text);
+  for (char& c : name)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  if (name.empty() || name.size() > name_bytes_max) return {};
+  boost::system::error_code code;
+  const auto address = boost::asio::ip::make_address(name, code);
+  if (!code) return address.is_v6() && address.to_v6().scope_id() != 0 ? "" : address.to_string();
+  std::string_view rest = name;
+  if (rest.starts_with("*.")) rest.remove_prefix(2);
+  for (;;) {
+    const size_t dot = rest.find('.');
+    const auto label = rest.substr(0, dot);
+    // Underscores are no host name's, but sites have them.
+    const bool well =
+        !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-' &&
+        std::all_of(label.begin(), label.end(), [](char c) {
+          return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+        });
+    if (!well) return {};
+    if (dot == std::string_view::npos) return all_digits(label) ? std::string() : name;
+    rest.remove_prefix(dot + 1);
+  }
+}
+
+Claims::Claims(const config::Snapshot& snapshot, std::unordered_set<std::string> own)
+    : own_(std::move(own)) {
   for (const auto& site : snapshot.sites) {
     const Claim claim = claim_of(site, snapshot);
-    for (const auto& host : site.hosts) add(host.text, claim);
+    for (const auto& host : site.hosts) add(std::string(host.name()), claim);
   }
 }
 
@@ -105,14 +133,17 @@ void Claims::add(const std::string& host, Claim claim) {
     if (any_ == Claim::none) any_ = claim;
     return;
   }
-  // Orders are for names; an address is served by the default certificate (CERTIFICATES section 3).
-  if (claim == Claim::automatic && is_address(host)) claim = Claim::off;
-  if (!hosts_.emplace(host, claim).second) return;  // the first site wins, as in routing
-  if (claim == Claim::automatic || claim == Claim::internal) standing_.emplace_back(host, claim);
+  if (own_.contains(host)) claim = Claim::own;
+  // An address is never asked for by name: a site that has it is what makes it worth a certificate.
+  if (claim == Claim::on_demand && is_address(host)) claim = Claim::off;
+  const auto [place, added] = hosts_.emplace(host, claim);
+  if (!added) return;  // the first site wins, as in routing
+  if (claim == Claim::automatic || claim == Claim::internal) standing_.push_back(&*place);
 }
 
 Claims::Found Claims::find(std::string_view name) const {
   const std::string text(name);
+  if (own_.contains(text)) return {Claim::own, text};
   if (const auto exact = hosts_.find(text); exact != hosts_.end()) return {exact->second, text};
   const size_t dot = text.find('.');
   if (dot != std::string::npos && !text.starts_with("*.")) {
@@ -120,7 +151,7 @@ Claims::Found Claims::find(std::string_view name) const {
     if (const auto found = hosts_.find(wildcard); found != hosts_.end())
       return {found->second, found->second == Claim::on_demand ? text : wildcard};
   }
-  if (any_ == Claim::none) return {};
+  if (any_ == Claim::none || is_address(text)) return {};
   return {any_, text};
 }
 

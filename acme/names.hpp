@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -29,19 +30,26 @@ std::string fallback_zone(std::string_view name);
 /// no address, at most 10 labels, no label more than twice.
 bool plausible_name(std::string_view name);
 
+/// What a person may ask for: a host name, "*." before one, or an IP address; in lower case,
+/// without a final dot. Empty: it is none of these.
+std::string requested_name(std::string_view text);
+
 enum class Claim : uint8_t {
   none,       // no site has it
   automatic,  // order it from the CA, at once
   internal,   // issue it from our own authority
   on_demand,  // at its first handshake, if permitted
-  own,        // the user's own files: nothing to do
+  own,        // the user's own certificate: nothing to do
   off,        // plain HTTP only, or a name that no CA can be asked for
 };
 
 class Claims {
  public:
   Claims() = default;
-  explicit Claims(const config::Snapshot& snapshot);
+  /// `own`: names that a person gave a certificate for, besides the sites' files.
+  explicit Claims(const config::Snapshot& snapshot, std::unordered_set<std::string> own = {});
+  Claims(Claims&&) = default;
+  Claims& operator=(Claims&&) = default;
 
   struct Found {
     Claim claim = Claim::none;
@@ -50,15 +58,18 @@ class Claims {
   /// `name` in lower case: an exact host before a wildcard before "*".
   Found find(std::string_view name) const;
 
-  /// Names to keep a certificate for without being asked: automatic and internal.
-  const std::vector<std::pair<std::string, Claim>>& standing() const { return standing_; }
+  using Standing = std::pair<const std::string, Claim>;
+  /// Names to keep a certificate for without being asked, automatic and internal, in the order of
+  /// the configuration. Valid while the object lives, wherever it is moved.
+  const std::vector<const Standing*>& standing() const { return standing_; }
 
  private:
   void add(const std::string& host, Claim claim);
 
+  std::unordered_set<std::string> own_;
   std::unordered_map<std::string, Claim> hosts_;  // also "*.zone"
   Claim any_ = Claim::none;                       // of the host "*"
-  std::vector<std::pair<std::string, Claim>> standing_;
+  std::vector<const Standing*> standing_;         // in hosts_: names are not kept twice
 };
 
 }  // namespace gatehouse::acme

@@ -18,9 +18,12 @@ void Permission::configure(const config::OnDemand& settings) {
 
 std::optional<Answer> Permission::local(const std::string& name) const {
   if (!plausible_name(name)) return Answer::denied;
-  const bool listed = std::any_of(settings_.allow.begin(), settings_.allow.end(),
-                                  [&](const config::HostGlob& glob) { return glob.matches(name); });
-  if (listed) return Answer::allowed;
+  const auto listed = [&name](const std::vector<config::HostGlob>& globs) {
+    return std::any_of(globs.begin(), globs.end(),
+                       [&](const config::HostGlob& glob) { return glob.matches(name); });
+  };
+  if (listed(settings_.deny)) return Answer::denied;
+  if (listed(settings_.allow)) return Answer::allowed;
   if (settings_.ask.empty()) return Answer::denied;
   return std::nullopt;
 }

@@ -21,8 +21,8 @@ class Permission {
 
   void configure(const config::OnDemand& settings);
 
-  /// `answer` is called once, at once where no question is needed. A name on the allow list needs
-  /// none; without `ask`, every other name is denied.
+  /// `answer` is called once, at once where no question is needed: a name on the deny list is
+  /// denied, of the others one on the allow list allowed; without `ask`, every other is denied.
   void request(const std::string& name, const std::string& client, Ask::Listener answer);
 
   /// What would be answered without asking anybody.

@@ -12,7 +12,6 @@ namespace gatehouse::acme {
 
 namespace asio = boost::asio;
 using base::Monotonic;
-using CertificateOutcome = Outcome<tls::CertificatePtr>;
 
 namespace {
 
@@ -28,12 +27,11 @@ Failure interrupted(const std::string& ca) {
 
 /// The authority's obtain, with every way out as an outcome. A cancelled wait is an answer that did
 /// not come; what follows it in the issuer must still run, so only the wait itself throws.
-asio::awaitable<CertificateOutcome> guarded(std::shared_ptr<Orders> orders, std::string id,
-                                            std::vector<std::string> names) {
+asio::awaitable<Outcome<Issued>> guarded(std::shared_ptr<Orders> orders, Wanted wanted) {
   co_await asio::this_coro::throw_if_cancelled(false);
   Failure failure;
   try {
-    auto outcome = co_await orders->authority().obtain(std::move(id), std::move(names));
+    auto outcome = co_await orders->authority().obtain(std::move(wanted));
     co_return outcome;
   } catch (const boost::system::system_error& error) {
     if (error.code() == asio::error::operation_aborted) {
@@ -45,6 +43,18 @@ asio::awaitable<CertificateOutcome> guarded(std::shared_ptr<Orders> orders, std:
     failure.sentence = fmt::format("{}: {}", orders->authority().name, error.what());
   }
   co_return failure;
+}
+
+/// Makes one sum of the orders of all tries, and the outcome's.
+void add_placed(unsigned& sum, Outcome<Issued>& outcome) {
+  sum += outcome ? outcome->orders : outcome.error().orders;
+  if (outcome) {
+    outcome->orders = sum;
+    return;
+  }
+  Failure failure = outcome.error();
+  failure.orders = sum;
+  outcome = std::move(failure);
 }
 
 asio::awaitable<bool> guarded_probe(std::shared_ptr<Orders> orders) {
@@ -62,6 +72,7 @@ asio::awaitable<bool> guarded_probe(std::shared_ptr<Orders> orders) {
 struct Orders::Run {
   Order order;
   unsigned tries = 0;
+  unsigned placed = 0;  // orders at the CA, in all tries
   bool trying = false;  // the authority is at it; else between two tries
   Monotonic::time_point since{};
   std::optional<Monotonic::time_point> first_failure;
@@ -79,9 +90,9 @@ Orders::Orders(asio::io_context& control, Agenda& agenda, const base::Clock& clo
 
 bool Orders::submit(Order order) {
   if (stopped_ || breaker_.open() || waiting_.size() >= waiting_max) return false;
-  ASSERT(!place_of_.contains(order.id) && !running_.contains(order.id));
+  ASSERT(!place_of_.contains(order.wanted.id) && !running_.contains(order.wanted.id));
   const std::pair place(order.urgency, ++last_place_);
-  place_of_.emplace(order.id, place);
+  place_of_.emplace(order.wanted.id, place);
   waiting_.emplace(place, std::move(order));
   start_next();
   return true;
@@ -92,8 +103,10 @@ void Orders::raise(const std::string& id, Urgency urgency) {
   if (found == place_of_.end() || found->second.first <= urgency) return;
   auto entry = waiting_.extract(found->second);
   entry.key().first = urgency;
+  entry.mapped().urgency = urgency;
   found->second = entry.key();
   waiting_.insert(std::move(entry));
+  start_next();
 }
 
 void Orders::wished() {
@@ -109,6 +122,7 @@ void Orders::stop() {
 
 void Orders::detach() {
   stopped_ = detached_ = true;
+  agenda_.cancel(probe_);
   waiting_.clear();
   place_of_.clear();
   events_ = {};
@@ -118,40 +132,59 @@ void Orders::detach() {
 void Orders::start_next() {
   // On trial, one order shows whether the CA takes any.
   const size_t most = breaker_.on_trial() ? 1 : running_max;
-  while (running_.size() < most && !waiting_.empty() && !breaker_.open()) {
-    auto entry = waiting_.extract(waiting_.begin());
+  while (running_.size() < most && !breaker_.open()) {
+    const auto place = next();
+    if (place == waiting_.end()) return;
+    auto entry = waiting_.extract(place);
     auto run = std::make_shared<Run>();
     run->order = std::move(entry.mapped());
-    place_of_.erase(run->order.id);
-    running_.emplace(run->order.id, run);
+    place_of_.erase(run->order.wanted.id);
+    running_.emplace(run->order.wanted.id, run);
+    if (run->order.urgency == Urgency::visited) ++visitors_running_;
     attempt(run);
   }
+}
+
+/// The first in line, of those that there is a place for; of many that expire, every fourth lets
+/// somebody who waits go before it.
+Orders::Waiting::iterator Orders::next() {
+  const auto first = waiting_.begin();
+  const bool places = running_.size() - visitors_running_ < running_max - kept_for_visitors;
+  if (first == waiting_.end()) return first;
+  if (places && (first->first.first != Urgency::expiring || ++expiring_ % 4 != 0)) return first;
+  const auto visited = waiting_.lower_bound({Urgency::visited, 0});
+  if (visited != waiting_.end() && visited->first.first == Urgency::visited) return visited;
+  return places ? first : waiting_.end();
 }
 
 void Orders::attempt(const RunPtr& run) {
   run->trying = true;
   run->since = clock_.monotonic();
-  run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
+  run->suspicion =
+      agenda_.after(suspect_after, [self = shared_from_this(), run] { self->suspect(run); });
   asio::co_spawn(
-      control_, guarded(shared_from_this(), run->order.id, run->order.names),
+      control_, guarded(shared_from_this(), run->order.wanted),
       asio::bind_cancellation_slot(
           run->interrupt.slot(),
-          [self = shared_from_this(), run](std::exception_ptr thrown, CertificateOutcome outcome) {
+          [self = shared_from_this(), run](std::exception_ptr thrown, Outcome<Issued> outcome) {
             if (self->detached_) return;
             if (thrown) outcome = interrupted(self->authority_.name);
             self->attempted(run, std::move(outcome));
           }));
 }
 
-void Orders::attempted(const RunPtr& run, CertificateOutcome outcome) {
+void Orders::attempted(const RunPtr& run, Outcome<Issued> outcome) {
   run->trying = false;
   agenda_.cancel(run->suspicion);
+  add_placed(run->placed, outcome);
   if (outcome || (outcome.error().kind != FailureClass::transport &&
                   outcome.error().kind != FailureClass::rate_limit)) {
-    const bool local = !outcome && (outcome.error().kind == FailureClass::storage ||
-                                    outcome.error().kind == FailureClass::internal);
+    const bool local =
+        !outcome && (outcome.error().local || outcome.error().kind == FailureClass::storage ||
+                     outcome.error().kind == FailureClass::internal);
     if (!local) {
       last_answer_ = clock_.monotonic();
+      limited_.clear();
       const bool was_open = breaker_.open();
       breaker_.reset();
       if (was_open) recovered();
@@ -161,8 +194,12 @@ void Orders::attempted(const RunPtr& run, CertificateOutcome outcome) {
   }
   const Failure& failure = outcome.error();
   if (failure.kind == FailureClass::rate_limit) {
+    // Without a time it may be meant for this one alone, until another is told the same.
+    const std::string& id = run->order.wanted.id;
     if (failure.retry_at) {
       last_answer_ = clock_.monotonic();
+    } else if (limited_.empty() || limited_ == id) {
+      limited_ = id;
     } else if (!breaker_.open()) {
       breaker_.throttle(clock_.monotonic());
       became_open(failure.sentence);
@@ -187,9 +224,9 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
   if (run->tries < std::size(try_waits)) {
     const Monotonic::duration wait = std::max<Monotonic::duration>(try_waits[run->tries], told);
     ++run->tries;
-    agenda_.after(wait, [this, run] {
-      if (!breaker_.open() && !stopped_) return attempt(run);
-      finish(run, interrupted(authority_.name));
+    agenda_.after(wait, [self = shared_from_this(), run] {
+      if (!self->breaker_.open() && !self->stopped_) return self->attempt(run);
+      self->finish(run, interrupted(self->authority_.name));
     });
     return true;
   }
@@ -197,8 +234,9 @@ bool Orders::try_again(const RunPtr& run, const Failure& failure) {
   return false;
 }
 
-void Orders::finish(const RunPtr& run, CertificateOutcome outcome) {
-  running_.erase(run->order.id);
+void Orders::finish(const RunPtr& run, Outcome<Issued> outcome) {
+  running_.erase(run->order.wanted.id);
+  if (run->order.urgency == Urgency::visited) --visitors_running_;
   auto done = std::move(run->order.done);
   if (done) done(std::move(outcome));
   if (!detached_) start_next();
@@ -208,7 +246,8 @@ void Orders::finish(const RunPtr& run, CertificateOutcome outcome) {
 void Orders::suspect(const RunPtr& run) {
   run->suspicion = 0;
   if (!run->trying || breaker_.open()) return;
-  run->suspicion = agenda_.after(suspect_after, [this, run] { suspect(run); });
+  run->suspicion =
+      agenda_.after(suspect_after, [self = shared_from_this(), run] { self->suspect(run); });
   // Many orders may have begun together: one look speaks for all of them.
   if (last_probe_ == judged_) probe();
 }
@@ -246,9 +285,9 @@ void Orders::arm_probe() {
   if (probe_ != 0 && due == probe_due_) return;
   agenda_.cancel(probe_);
   probe_due_ = due;
-  probe_ = agenda_.at(due, [this] {
-    probe_ = 0;
-    probe();
+  probe_ = agenda_.at(due, [self = shared_from_this()] {
+    self->probe_ = 0;
+    self->probe();
   });
 }
 
@@ -274,9 +313,9 @@ void Orders::probe() {
                                                 if (well || number > self->judged_)
                                                   self->probed(number, well);
                                               }));
-  agenda_.after(probe_patience, [this, number, interrupt] {
-    if (number <= judged_) return;
-    probed(number, false);
+  agenda_.after(probe_patience, [self = shared_from_this(), number, interrupt] {
+    if (number <= self->judged_ || self->detached_) return;
+    self->probed(number, false);
     interrupt->emit(asio::cancellation_type::terminal);
   });
 }

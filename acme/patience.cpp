@@ -24,9 +24,10 @@ Patience::Patience(const base::Clock& clock, base::Monotonic::time_point deadlin
     : clock_(clock), deadline_(deadline), next_(first_pause) {}
 
 asio::awaitable<bool> Patience::wait(std::optional<milliseconds> retry_after) {
-  // Retry-After: 0 is "now", not "without a pause".
-  const milliseconds pause = retry_after ? std::max(*retry_after, first_pause) : next_;
-  if (!retry_after) {
+  // Retry-After: 0, which is also a date that our clock has passed, is no leave to ask without end.
+  const bool told = retry_after && *retry_after > milliseconds(0);
+  const milliseconds pause = told ? std::max(*retry_after, first_pause) : next_;
+  if (!told) {
     next_ = next_ == first_pause ? second_pause : std::min(next_ * 3 / 2, longest_pause);
   }
   if (clock_.monotonic() + pause > deadline_) co_return false;

@@ -49,7 +49,8 @@ constexpr std::array<Rule, 27> rules = {{
      "the CA has forgotten the account and does not take it again: remove the account's folder in "
      "storage"},
     {"externalAccountRequired", FailureClass::account,
-     "the CA wants an account made on its website: put its key into [ca.NAME] eab"},
+     "the CA wants an account of its own kind: make one at {url}, and put its kid and key into "
+     "[ca.NAME] eab"},
     {"userActionRequired", FailureClass::account,
      "the CA wants a person to agree to something: open {url}"},
     {"invalidContact", FailureClass::account,
@@ -65,6 +66,24 @@ constexpr std::array<Rule, 27> rules = {{
     {"alreadyRevoked", FailureClass::internal, ""},
     {"badRevocationReason", FailureClass::internal, ""},
     {"compound", FailureClass::validation, ""},
+}};
+
+/// The same causes for a challenge that asks at the HTTPS port (RFC 8737).
+constexpr std::array<Rule, 4> tls_alpn01_rules = {{
+    {"connection", FailureClass::validation,
+     "the CA could not reach port 443 at {address}: open it in the firewall and forward it here, "
+     "or "
+     "use http-01 / dns-01"},
+    {"tls", FailureClass::validation,
+     "the CA could not finish its TLS handshake at {address}: port 443 must lead here, with "
+     "nothing "
+     "on the way that ends TLS"},
+    {"unauthorized", FailureClass::validation,
+     "port 443 at {address} does not lead here, or something on the way ends TLS: make the records "
+     "of {name} point here, or use http-01 / dns-01"},
+    {"incorrectResponse", FailureClass::validation,
+     "port 443 at {address} does not lead here, or something on the way ends TLS: make the records "
+     "of {name} point here, or use http-01 / dns-01"},
 }};
 
 const Rule* rule_for(std::string_view type) {
@@ -90,6 +109,13 @@ void replace(std::string& text, std::string_view what, std::string_view with) {
   }
 }
 
+/// Where a person gets further: as the problem says, else the CA's own page; empty: nobody said.
+std::string_view page_of(const Problem& problem, const Attempt& attempt) {
+  const std::string_view page = problem.instance;
+  const bool address = page.starts_with("https://") || page.starts_with("http://");
+  return address ? page : std::string_view(attempt.website);
+}
+
 std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& attempt) {
   const bool v6 = attempt.address.find(':') != std::string::npos;
   if (!attempt.challenge.empty() && v6 &&
@@ -98,14 +124,23 @@ std::string advice_for(const Problem& problem, const Rule* rule, const Attempt& 
                        attempt.address);
   }
   if (attempt.challenge.empty() && problem.type == "unauthorized") {
-    return "the account is deactivated or may not do this: remove the account's folder in storage "
-           "to make a new one";
+    const std::string_view page = page_of(problem, attempt);
+    return fmt::format(
+        "the account is deactivated or may not do this: remove the account's folder in storage to "
+        "make a new one{}{}",
+        page.empty() ? "" : ", or see ", page);
   }
   std::string text(rule == nullptr ? std::string_view() : rule->advice);
+  if (attempt.challenge == "tls-alpn-01") {
+    for (const auto& own : tls_alpn01_rules) {
+      if (own.type == problem.type) text = own.advice;
+    }
+  }
   replace(text, "{address}", attempt.address.empty() ? "the name's address" : attempt.address);
   replace(text, "{name}", problem.identifier.empty() ? attempt.names : problem.identifier);
   replace(text, "{email}", attempt.email);
-  replace(text, "{url}", problem.instance.empty() ? "the CA's website" : problem.instance);
+  const std::string_view page = page_of(problem, attempt);
+  replace(text, "{url}", page.empty() ? "the CA's website" : page);
   return text;
 }
 
@@ -148,11 +183,16 @@ Failure failure_of(const Problem& problem, const Attempt& attempt, WallTime now,
   result.kind = class_of(main, rule, attempt);
   result.type = main.type;
   result.status = problem.status;
-  if (result.kind == FailureClass::rate_limit) rule = rule_for("rateLimited");
+  if (result.kind == FailureClass::rate_limit) {
+    rule = rule_for("rateLimited");
+    result.words = words_of(problem);
+  }
   if (retry_after) {
     result.retry_at = now + std::chrono::duration_cast<base::WallClock::duration>(*retry_after);
   } else if (result.kind == FailureClass::rate_limit) {
     result.retry_at = parse_retry_time(problem.detail);
+    if (result.retry_at)
+      result.retry_at = std::min<WallTime>(*result.retry_at, now + retry_after_believed_max);
   }
   result.sentence = fmt::format("{}{}: {}", opening(attempt),
                                 attempt.challenge.empty() ? " refused" : "", words_of(problem));

@@ -20,6 +20,7 @@ struct Attempt {
   std::string challenge;  // the challenge's type; empty: none was running
   std::string address;    // where the CA looked, if it told
   std::string email;
+  std::string website;  // the CA's, as its directory names it; may be empty
 };
 
 /// The class of a problem and its sentence (CERTIFICATES sections 5 and 6): who, which CA, which

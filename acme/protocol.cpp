@@ -30,8 +30,17 @@ constexpr size_t challenges_max = 32;
 constexpr size_t orders_a_page_max = 1000;
 constexpr size_t subproblems_max = 16;
 constexpr size_t profiles_max = 32;
+constexpr size_t caa_identities_max = 32;
 constexpr int json_depth_max = 16;
 constexpr size_t links_max = 8;
+
+// RFC 5280 section 5.3.1. The others are a CA's, or for certificates of other kinds.
+constexpr std::array<std::pair<std::string_view, int>, 5> revocation_reasons{
+    {{"unspecified", 0},
+     {"keyCompromise", 1},
+     {"affiliationChanged", 3},
+     {"superseded", 4},
+     {"cessationOfOperation", 5}}};
 
 /// Fails with what is wrong, in words that follow "the CA sent".
 Error nonsense(std::string_view resource, std::string_view what) {
@@ -106,6 +115,15 @@ Result<Identifier> parse_identifier(const json::object* object, std::string_view
     return nonsense(resource, "with an identifier that makes no sense");
   }
   return result;
+}
+
+/// A domain name of letters, digits, hyphens and dots.
+bool is_host(std::string_view text) {
+  return !text.empty() && text.size() <= identifier_bytes_max &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '-' || c == '.';
+         });
 }
 
 bool is_token(std::string_view token) {
@@ -233,16 +251,29 @@ Result<Directory> parse_directory(std::string_view text, std::string_view base_u
     if (!url) return url.error();
     *to = std::move(*url);
   }
+  result.revoke_certificate = optional_url(*object, "revokeCert", base_url);
+  result.key_change = optional_url(*object, "keyChange", base_url);
+  result.renewal_info = optional_url(*object, "renewalInfo", base_url);
   const auto* meta = object_of(*object, "meta");
   if (meta == nullptr) return result;
   result.terms_of_service = one_line(text_of(*meta, "termsOfService"));
-  result.website = one_line(text_of(*meta, "website"));
+  const std::string_view website = text_of(*meta, "website");
+  if (website.starts_with("https://") || website.starts_with("http://"))
+    result.website = one_line(website);
   const auto* binding = meta->if_contains("externalAccountRequired");
   result.external_account_required = binding != nullptr && binding->is_bool() && binding->as_bool();
   if (const auto* profiles = object_of(*meta, "profiles")) {
     for (const auto& profile : *profiles) {
       if (result.profiles.size() >= profiles_max) break;
       result.profiles.push_back(one_line(profile.key()));
+    }
+  }
+  const auto* identities = array_of(*meta, "caaIdentities");
+  for (size_t i = 0; identities != nullptr && i < identities->size(); ++i) {
+    if (result.caa_identities.size() >= caa_identities_max) break;
+    const auto* identity = (*identities)[i].if_string();
+    if (identity != nullptr && is_host(*identity)) {
+      result.caa_identities.push_back(lower(*identity));
     }
   }
   return result;
@@ -256,10 +287,15 @@ std::string directory_json(const Directory& directory) {
   meta["website"] = directory.website;
   meta["externalAccountRequired"] = directory.external_account_required;
   meta["profiles"] = std::move(profiles);
+  meta["caaIdentities"] =
+      json::array(directory.caa_identities.begin(), directory.caa_identities.end());
   json::object object;
   object["newNonce"] = directory.new_nonce;
   object["newAccount"] = directory.new_account;
   object["newOrder"] = directory.new_order;
+  object["revokeCert"] = directory.revoke_certificate;
+  object["keyChange"] = directory.key_change;
+  object["renewalInfo"] = directory.renewal_info;
   object["meta"] = std::move(meta);
   return json::serialize(object);
 }
@@ -345,10 +381,14 @@ Result<OfferedChallenge> parse_challenge(std::string_view text, std::string_view
   return result;
 }
 
-Result<std::string> parse_account_orders(std::string_view text, std::string_view base_url) {
+Result<AccountObject> parse_account(std::string_view text, std::string_view base_url) {
   const auto object = parse_object(text, "an account");
   if (!object) return object.error();
-  return optional_url(*object, "orders", base_url);
+  AccountObject result;
+  const std::string_view status = text_of(*object, "status");
+  result.usable = status != "deactivated" && status != "revoked";
+  result.orders = optional_url(*object, "orders", base_url);
+  return result;
 }
 
 Result<std::vector<std::string>> parse_order_list(std::string_view text,
@@ -376,7 +416,12 @@ std::string new_account_json(std::string_view email, std::string_view binding) {
   return json::serialize(object);
 }
 
-std::string new_order_json(const std::vector<std::string>& names, std::string_view profile) {
+std::string existing_account_json() {
+  return R"({"onlyReturnExisting":true})";
+}
+
+std::string new_order_json(const std::vector<std::string>& names, std::string_view profile,
+                           std::string_view replaces) {
   json::array identifiers;
   for (const auto& name : names) {
     const Identifier identifier = identifier_of(name);
@@ -385,11 +430,45 @@ std::string new_order_json(const std::vector<std::string>& names, std::string_vi
   json::object object;
   object["identifiers"] = std::move(identifiers);
   if (!profile.empty()) object["profile"] = json::string(profile);
+  if (!replaces.empty()) object["replaces"] = json::string(replaces);
   return json::serialize(object);
 }
 
 std::string finalize_json(std::string_view request_der) {
   return fmt::format(R"({{"csr":"{}"}})", base::base64url(request_der));
+}
+
+std::string revocation_json(std::string_view certificate_der, int reason) {
+  return fmt::format(R"({{"certificate":"{}","reason":{}}})", base::base64url(certificate_der),
+                     reason);
+}
+
+std::string key_change_json(std::string_view account_url, std::string_view old_jwk) {
+  return fmt::format(R"({{"account":{},"oldKey":{}}})", json::serialize(json::string(account_url)),
+                     old_jwk);
+}
+
+bool is_revocation_reason(int reason) {
+  return std::any_of(revocation_reasons.begin(), revocation_reasons.end(),
+                     [reason](const auto& known) { return known.second == reason; });
+}
+
+std::optional<int> revocation_reason(std::string_view name) {
+  std::string plain = lower(name);
+  std::erase(plain, '-');
+  for (const auto& [known, reason] : revocation_reasons) {
+    if (lower(known) == plain) return reason;
+  }
+  return std::nullopt;
+}
+
+std::string revocation_reason_names() {
+  std::string text;
+  for (const auto& known : revocation_reasons) {
+    if (!text.empty()) text += ", ";
+    text += known.first;
+  }
+  return text;
 }
 
 Identifier identifier_of(std::string_view name) {

@@ -23,10 +23,14 @@ struct Directory {
   std::string new_nonce;
   std::string new_account;
   std::string new_order;
-  std::string terms_of_service;  // may be empty
-  std::string website;           // may be empty
+  std::string revoke_certificate;  // empty: the CA revokes nothing over ACME
+  std::string key_change;          // empty: account keys cannot be changed
+  std::string renewal_info;        // RFC 9773; empty: the CA does not offer it
+  std::string terms_of_service;    // may be empty
+  std::string website;             // a page for people; may be empty
   bool external_account_required = false;
   std::vector<std::string> profiles;
+  std::vector<std::string> caa_identities;  // lower case (RFC 8659's issuer domain names)
 };
 
 /// RFC 7807 with the subproblems of RFC 8555 section 6.7.1.
@@ -37,6 +41,12 @@ struct Problem {
   std::string identifier;  // of a subproblem
   std::string instance;    // a URL for the person, with userActionRequired
   std::vector<Problem> subproblems;
+};
+
+/// RFC 8555 section 7.1.2.
+struct AccountObject {
+  bool usable = true;  // false: "deactivated" by its owner, or "revoked" by the CA
+  std::string orders;  // URL; empty: the CA keeps no list
 };
 
 struct Identifier {
@@ -94,8 +104,7 @@ Result<Directory> parse_directory(std::string_view json, std::string_view base_u
 Result<OrderObject> parse_order(std::string_view json, std::string_view base_url);
 Result<Authorization> parse_authorization(std::string_view json, std::string_view base_url);
 Result<OfferedChallenge> parse_challenge(std::string_view json, std::string_view base_url);
-/// The account's "orders" URL, empty if the CA keeps no list.
-Result<std::string> parse_account_orders(std::string_view json, std::string_view base_url);
+Result<AccountObject> parse_account(std::string_view json, std::string_view base_url);
 /// One page of an account's orders (RFC 8555 section 7.1.2.1).
 Result<std::vector<std::string>> parse_order_list(std::string_view json, std::string_view base_url);
 /// Never fails: a body that is no problem document gives a Problem without type.
@@ -103,10 +112,23 @@ Problem parse_problem(std::string_view json, int status);
 
 std::string directory_json(const Directory& directory);
 
-/// Payloads.
+/// Payloads. An empty `profile` or `replaces` (RFC 9773 section 5) is left out.
 std::string new_account_json(std::string_view email, std::string_view binding);
-std::string new_order_json(const std::vector<std::string>& names, std::string_view profile);
+/// Finds the account of a key and makes none (RFC 8555 section 7.3.1).
+std::string existing_account_json();
+std::string new_order_json(const std::vector<std::string>& names, std::string_view profile,
+                           std::string_view replaces);
 std::string finalize_json(std::string_view request_der);
+std::string revocation_json(std::string_view certificate_der, int reason);
+/// The inner message's payload (RFC 8555 section 7.3.5); `old_jwk` is JSON.
+std::string key_change_json(std::string_view account_url, std::string_view old_jwk);
+
+/// The reasons that a certificate's owner may give (RFC 5280 section 5.3.1): 0, 1, 3, 4, 5.
+bool is_revocation_reason(int reason);
+/// By its name in RFC 5280, in any case, with or without hyphens: "keyCompromise".
+std::optional<int> revocation_reason(std::string_view name);
+/// For a message: "unspecified, keyCompromise, ...".
+std::string revocation_reason_names();
 
 /// "dns" for names, "ip" for addresses (RFC 8738); lower case.
 Identifier identifier_of(std::string_view name);

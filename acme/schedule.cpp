@@ -15,6 +15,11 @@ namespace {
 
 constexpr std::chrono::hours short_life{10 * 24};
 constexpr std::chrono::hours retry_after_max{1};
+constexpr std::chrono::hours suggestion_rest_max{6};
+constexpr milliseconds window_pause_default = 6h;
+constexpr milliseconds window_pause_min = 1min;
+constexpr milliseconds window_pause_max = 24h;
+constexpr unsigned window_salt = 0x61726900;
 
 constexpr std::array<milliseconds, 6> breaker_pauses{15s, 30s, 1min, 2min, 5min, 15min};
 constexpr std::array<milliseconds, 6> validation_waits{1min, 10min, 100min, 6h, 12h, 24h};
@@ -40,16 +45,59 @@ milliseconds step(std::span<const milliseconds> steps, unsigned number) {
 }  // namespace
 
 WallClock::time_point renewal_due(const Lifetime& lifetime,
-                                  std::optional<config::Duration> renew_before,
-                                  std::string_view id) {
+                                  std::optional<config::Duration> renew_before, std::string_view id,
+                                  std::optional<Suggestion> suggested) {
   const auto life = std::max(lifetime.length(), WallClock::duration::zero());
   const double share = life < short_life ? 1.0 / 2.0 : 2.0 / 3.0;
   const auto part = [&](double of) {
     return WallClock::duration(static_cast<int64_t>(static_cast<double>(life.count()) * of));
   };
-  auto due = lifetime.not_before + part(share + 0.05 * spread(id, 0));
-  if (renew_before) due = std::min(due, lifetime.not_after - *renew_before);
-  return std::max(due, lifetime.not_before + part(1.0 / 3.0));
+  const auto earliest = lifetime.not_before + part(1.0 / 3.0);
+  auto due = std::max(lifetime.not_before + part(share + 0.05 * spread(id, 0)), earliest);
+  if (suggested) {
+    const auto rest = std::min<WallClock::duration>(part(0.1), suggestion_rest_max);
+    due = std::max({suggested->instant, lifetime.not_before, suggested->heeded + rest});
+    due = std::min(due, lifetime.not_before + part(4.0 / 5.0));
+  }
+  if (renew_before) due = std::min(due, std::max(lifetime.not_after - *renew_before, earliest));
+  return due;
+}
+
+std::optional<WallClock::time_point> instant_in(const RenewalWindow& offered,
+                                                const RenewalWindow& before,
+                                                WallClock::time_point kept, double chance) {
+  if (offered.end <= offered.start) return std::nullopt;
+  if (offered == before && kept >= offered.start && kept <= offered.end) return kept;
+  // As numbers of seconds: the dates are the CA's, and may be absurd.
+  const double length = std::chrono::duration<double>(offered.end - offered.start).count();
+  const auto into =
+      std::chrono::seconds(static_cast<int64_t>(length * std::clamp(chance, 0.0, 1.0)));
+  return std::min(offered.start + into, offered.end);
+}
+
+milliseconds window_pause(std::optional<milliseconds> retry_after, std::string_view id) {
+  if (!retry_after) return jittered(window_pause_default, id, window_salt);
+  return std::clamp(*retry_after, window_pause_min, window_pause_max);
+}
+
+unsigned expiry_stage(const Lifetime& lifetime, WallClock::time_point now) {
+  unsigned stage = 0;
+  while (stage < stages_max && now >= stage_begins(lifetime, stage + 1)) ++stage;
+  return stage;
+}
+
+WallClock::time_point stage_begins(const Lifetime& lifetime, unsigned stage) {
+  const auto life = std::max(lifetime.length(), WallClock::duration::zero());
+  switch (stage) {
+    case 1:
+      return lifetime.not_after - life / 4;
+    case 2:
+      return lifetime.not_after - life / 10;
+    case 3:
+      return lifetime.not_after - life / 20;
+    default:
+      return lifetime.not_after;
+  }
 }
 
 milliseconds retry_wait(FailureClass kind, unsigned failures, std::string_view id) {

@@ -19,11 +19,45 @@ struct Lifetime {
   base::WallClock::duration length() const { return not_after - not_before; }
 };
 
+/// When the CA wants a certificate renewed.
+struct Suggestion {
+  base::WallClock::time_point instant{};
+  base::WallClock::time_point heeded{};  // when one before it was last followed
+};
+
 /// notBefore + 2/3 of the lifetime (1/2 under 10 d) ± 5 % by `id`, or `renew_before` its end,
 /// whichever is earlier, but never in the first third: a renewal would follow the other.
+/// `suggested`: the instant in the CA's window takes the place of the share, except when a fifth
+/// of the lifetime is left, and except within 6 h (or a tenth of the lifetime) of a renewal that
+/// was made for the same reason: a CA that is mad may cost four renewals a day and no more.
 base::WallClock::time_point renewal_due(const Lifetime& lifetime,
                                         std::optional<config::Duration> renew_before,
-                                        std::string_view id);
+                                        std::string_view id,
+                                        std::optional<Suggestion> suggested = std::nullopt);
+
+/// The window in which a CA wants a certificate renewed (RFC 9773 section 4.2).
+struct RenewalWindow {
+  base::WallClock::time_point start{}, end{};
+  bool operator==(const RenewalWindow&) const = default;
+};
+
+/// The instant to renew at: `kept` while the window stands, else a new one in it by `chance` (0 to
+/// 1). A window that does not begin before it ends is no answer.
+std::optional<base::WallClock::time_point> instant_in(const RenewalWindow& offered,
+                                                      const RenewalWindow& before,
+                                                      base::WallClock::time_point kept,
+                                                      double chance);
+
+/// The pause until the CA is asked for its window again: as it said, in [1 min, 1 d], else 6 h
+/// ± 10 % by `id`.
+std::chrono::milliseconds window_pause(std::optional<std::chrono::milliseconds> retry_after,
+                                       std::string_view id);
+
+/// How near a certificate's end is: 0 more than 25 % left; 1, 2, 3: at most 25, 10, 5 %; 4: over.
+inline constexpr unsigned stages_max = 4;
+unsigned expiry_stage(const Lifetime& lifetime, base::WallClock::time_point now);
+/// When that stage (1 to 4) begins.
+base::WallClock::time_point stage_begins(const Lifetime& lifetime, unsigned stage);
 
 /// The wait after the `failures`-th failure in a row (1: the first), ± 10 % by `id`.
 std::chrono::milliseconds retry_wait(FailureClass kind, unsigned failures, std::string_view id);

@@ -11,8 +11,6 @@ namespace gatehouse::acme {
 
 namespace {
 
-constexpr std::chrono::hours retry_after_max{7 * 24};
-
 // What is later counts as this: a time point ends in 2262, and a few months are left for what is
 // added to it.
 constexpr std::chrono::sys_days latest{std::chrono::year(2262) / 1 / 1};
@@ -196,14 +194,14 @@ std::optional<std::chrono::milliseconds> parse_retry_after(std::string_view text
   if (number) {
     uint64_t seconds = 0;
     const auto read = std::from_chars(text.data(), text.data() + text.size(), seconds);
-    const auto most = static_cast<uint64_t>(std::chrono::seconds(retry_after_max).count());
-    if (read.ec != std::errc() || seconds > most) return retry_after_max;
+    const auto most = static_cast<uint64_t>(std::chrono::seconds(retry_after_believed_max).count());
+    if (read.ec != std::errc() || seconds > most) return retry_after_believed_max;
     return std::chrono::seconds(seconds);
   }
   const auto time = parse_http_date(text);
   if (!time) return std::nullopt;
   return std::clamp(duration_cast<milliseconds>(*time - now), milliseconds(0),
-                    milliseconds(retry_after_max));
+                    milliseconds(retry_after_believed_max));
 }
 
 std::optional<WallTime> parse_retry_time(std::string_view detail) {

@@ -16,6 +16,9 @@ namespace gatehouse::acme {
 
 using WallTime = base::WallClock::time_point;
 
+/// The furthest that a CA's Retry-After is believed; what is beyond counts as this.
+inline constexpr std::chrono::hours retry_after_believed_max{31 * 24};
+
 /// RFC 3339, as in an order's "expires"; fractions of a second are dropped.
 std::optional<WallTime> parse_timestamp(std::string_view text);
 
@@ -25,8 +28,8 @@ std::string timestamp(WallTime time);
 /// One of the three HTTP dates (RFC 9110 section 5.6.7).
 std::optional<WallTime> parse_http_date(std::string_view text);
 
-/// Retry-After, seconds or an HTTP date, as the time to wait from `now`: never negative, at most a
-/// week.
+/// Retry-After, seconds or an HTTP date, as the time to wait from `now`: never negative, at most
+/// retry_after_believed_max.
 std::optional<std::chrono::milliseconds> parse_retry_after(std::string_view text, WallTime now);
 
 /// "retry after 2026-01-02 03:04:05 UTC" (or in RFC 3339) inside a rate limit's detail.

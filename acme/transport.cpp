@@ -59,6 +59,10 @@ Failure named(Failure failure, const Errand& errand) {
   return failure;
 }
 
+std::string directory_path(const config::CertificateAuthority& authority) {
+  return "issuers/" + authority.name + "/directory.json";
+}
+
 /// The same errand without names: its outcome is shared by those who wait for it.
 Errand shared(const Errand& errand) {
   Errand result = errand;
@@ -83,7 +87,7 @@ struct Transport::State : std::enable_shared_from_this<State> {
   bool prefetching = false;
   bool stored_directory_read = false;
 
-  std::string directory_path() const { return "issuers/" + authority.name + "/directory.json"; }
+  std::string path() const { return directory_path(authority); }
   bool directory_fresh() const;
   void keep_nonce(std::string_view text);
   bool holds_nonce();
@@ -102,6 +106,7 @@ struct Transport::State : std::enable_shared_from_this<State> {
   awaitable<Outcome<std::string>> nonce(const Errand& errand);
   awaitable<Outcome<std::string>> fetch_nonce(const Errand& errand);
   awaitable<Outcome<FetchResponse>> post(Message message, const Errand& errand);
+  awaitable<Outcome<FetchResponse>> get(std::string url, const Errand& errand);
   static awaitable<void> prefetch(std::shared_ptr<State> self);
 };
 
@@ -132,7 +137,9 @@ Failure Transport::State::refusal(const FetchResponse& response, const Errand& e
         errand.attempt);
   }
   const auto problem = parse_problem(response.body, response.status);
-  return failure_of(problem, errand.attempt, clock.wall(), retry_after(response));
+  Attempt attempt = errand.attempt;
+  if (directory) attempt.website = directory->website;
+  return failure_of(problem, attempt, clock.wall(), retry_after(response));
 }
 
 std::optional<milliseconds> Transport::State::retry_after(const FetchResponse& response) const {
@@ -141,6 +148,30 @@ std::optional<milliseconds> Transport::State::retry_after(const FetchResponse& r
 
 // ---------------------------------------------------------------- directory
 
+awaitable<std::optional<KeptDirectory>> stored_directory(
+    Storage& storage, const config::CertificateAuthority& authority) {
+  const auto bytes = co_await storage.load(directory_path(authority));
+  if (!bytes) co_return std::nullopt;
+  boost::system::error_code error;
+  const json::value stored = json::parse(*bytes, error);
+  const auto* object = error ? nullptr : stored.if_object();
+  if (object == nullptr) co_return std::nullopt;
+  const auto* url = object->if_contains("url");
+  const auto* since = object->if_contains("fetched");
+  const auto* content = object->if_contains("directory");
+  if (url == nullptr || since == nullptr || content == nullptr || !url->is_string() ||
+      !since->is_string() || std::string_view(url->as_string()) != authority.directory) {
+    co_return std::nullopt;
+  }
+  const auto time = parse_timestamp(since->as_string());
+  auto parsed = parse_directory(json::serialize(*content), authority.directory);
+  if (!time || !parsed) co_return std::nullopt;
+  KeptDirectory kept;
+  kept.directory = std::move(*parsed);
+  kept.since = *time;
+  co_return kept;
+}
+
 bool Transport::State::directory_fresh() const {
   const auto age = clock.wall() - directory_since;
   return directory && age < directory_age_max && age > -std::chrono::hours(1);
@@ -148,24 +179,10 @@ bool Transport::State::directory_fresh() const {
 
 awaitable<void> Transport::State::read_stored_directory() {
   stored_directory_read = true;
-  const auto bytes = co_await storage.load(directory_path());
-  if (!bytes) co_return;
-  boost::system::error_code error;
-  const json::value stored = json::parse(*bytes, error);
-  const auto* object = error ? nullptr : stored.if_object();
-  if (object == nullptr) co_return;
-  const auto* url = object->if_contains("url");
-  const auto* since = object->if_contains("fetched");
-  const auto* content = object->if_contains("directory");
-  if (url == nullptr || since == nullptr || content == nullptr || !url->is_string() ||
-      !since->is_string() || std::string_view(url->as_string()) != authority.directory) {
-    co_return;
-  }
-  const auto time = parse_timestamp(since->as_string());
-  auto parsed = parse_directory(json::serialize(*content), authority.directory);
-  if (!time || !parsed) co_return;
-  directory = std::move(*parsed);
-  directory_since = *time;
+  auto kept = co_await stored_directory(storage, authority);
+  if (!kept) co_return;
+  directory = std::move(kept->directory);
+  directory_since = kept->since;
 }
 
 awaitable<void> Transport::State::store_directory() {
@@ -173,9 +190,9 @@ awaitable<void> Transport::State::store_directory() {
   object["url"] = authority.directory;
   object["fetched"] = timestamp(directory_since);
   object["directory"] = json::parse(directory_json(*directory));
-  const auto stored = co_await storage.store(directory_path(), json::serialize(object));
+  const auto stored = co_await storage.store(path(), json::serialize(object));
   // Only a convenience for the next start.
-  if (!stored) base::log::warn("{}: {}", directory_path(), stored.error().context);
+  if (!stored) base::log::warn("{}: {}", path(), stored.error().context);
 }
 
 awaitable<Outcome<Directory>> Transport::State::current_directory(Errand errand) {
@@ -326,6 +343,14 @@ awaitable<Outcome<FetchResponse>> Transport::State::post(Message message, const 
   }
 }
 
+awaitable<Outcome<FetchResponse>> Transport::State::get(std::string url, const Errand& errand) {
+  FetchRequest request;
+  request.url = std::move(url);
+  auto response = co_await fetch(std::move(request), response_timeout, errand);
+  if (response && !is_success(*response)) co_return refusal(*response, errand);
+  co_return response;
+}
+
 // ---------------------------------------------------------------- outside
 
 Transport::Transport(base::Fetcher& fetcher, Storage& storage, const base::Clock& clock,
@@ -355,6 +380,10 @@ awaitable<void> Transport::prefetch_nonce() {
 
 awaitable<Outcome<FetchResponse>> Transport::post(Message message, const Errand& errand) {
   return state_->post(std::move(message), errand);
+}
+
+awaitable<Outcome<FetchResponse>> Transport::get(std::string url, const Errand& errand) {
+  return state_->get(std::move(url), errand);
 }
 
 std::optional<milliseconds> Transport::retry_after(const FetchResponse& response) const {

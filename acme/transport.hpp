@@ -33,12 +33,21 @@ struct Errand {
 /// A request before it is signed.
 struct Message {
   const tls::PrivateKey* key = nullptr;  // outlives the call
-  std::string account;                   // empty: the key itself identifies (newAccount)
+  std::string account;                   // empty: the key identifies itself
   std::string url;
   std::string payload;  // empty: POST-as-GET
   std::string accept;
   std::chrono::milliseconds timeout = response_timeout;
 };
+
+struct KeptDirectory {
+  Directory directory;
+  WallTime since;
+};
+
+/// The CA's directory as `issuers/<ca>/directory.json` has it, of whatever age; asks nobody.
+boost::asio::awaitable<std::optional<KeptDirectory>> stored_directory(
+    Storage& storage, const config::CertificateAuthority& authority);
 
 class Transport {
  public:
@@ -58,6 +67,10 @@ class Transport {
   /// else is: after a timeout the caller looks at what the CA has done. A status of 2xx is a
   /// success, any other a Failure.
   boost::asio::awaitable<Outcome<base::FetchResponse>> post(Message message, const Errand& errand);
+
+  /// An unsigned GET, for the few resources that are open to all. A status of 2xx is a success, any
+  /// other a Failure.
+  boost::asio::awaitable<Outcome<base::FetchResponse>> get(std::string url, const Errand& errand);
 
   std::optional<std::chrono::milliseconds> retry_after(const base::FetchResponse& response) const;
   const config::CertificateAuthority& authority() const;

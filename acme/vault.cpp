@@ -1,6 +1,8 @@
 #include "acme/vault.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <unordered_set>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -22,8 +24,17 @@ namespace {
 
 constexpr std::chrono::hours fallback_left_min{24 * 30};
 constexpr std::chrono::hours archived_after_end{24 * 30};
+/// Generations of one certificate that are set aside before it counts as lost.
+constexpr unsigned generations_tried_max = 3;
+constexpr size_t place_bytes_max = 180;  // a file name holds 255, and serials have up to 40
 
-FileSet files_of(const tls::Certificate& certificate, const CertificateNote& note) {
+std::string index_path(size_t part) {
+  return fmt::format("index/{:02x}", part);
+}
+
+}  // namespace
+
+FileSet certificate_files(const tls::Certificate& certificate, const CertificateNote& note) {
   constexpr std::string_view end_line = "-----END CERTIFICATE-----\n";
   const std::string whole = certificate.chain_pem();
   const size_t end = whole.find(end_line);
@@ -36,8 +47,6 @@ FileSet files_of(const tls::Certificate& certificate, const CertificateNote& not
   files["meta.json"] = describe(certificate, note);
   return files;
 }
-
-}  // namespace
 
 std::string describe(const tls::Certificate& certificate, const CertificateNote& note) {
   json::array names;
@@ -67,6 +76,15 @@ Result<CertificateNote> read_description(std::string_view text) {
   note.name = std::string(name->get_string());
   note.authority = std::string(authority->get_string());
   note.on_demand = on_demand != nullptr && on_demand->is_bool() && on_demand->get_bool();
+  const auto date = [object](const char* key) {
+    const auto* value = object->if_contains(key);
+    const auto read = value == nullptr || !value->is_string()
+                          ? std::nullopt
+                          : parse_timestamp(std::string_view(value->get_string()));
+    return read.value_or(WallTime());
+  };
+  note.not_before = date("not_before");
+  note.not_after = date("not_after");
   return note;
 }
 
@@ -77,28 +95,167 @@ asio::awaitable<Result<void>> Vault::read_index() {
   if (!archived) co_return archived.error();
   auto orders = co_await storage_.list("orders");
   if (!orders) co_return orders.error();
-  held_ = {certs->begin(), certs->end()};
-  archived_ = {archived->begin(), archived->end()};
   journalled_ = std::move(*orders);
+  bool rebuilt = false;
+  for (size_t part = 0; part < Ledger::parts && !certs->empty(); ++part) {
+    auto text = co_await storage_.load(index_path(part));
+    if (!text && text.error().kind == ErrorKind::not_found) continue;
+    const bool read = text && ledger_.read(part, *text);
+    if (!read && !std::exchange(rebuilt, true))
+      base::log::warn("{}; the index of certificates is made anew from their files",
+                      text ? index_path(part) + " is no index" : text.error().context);
+  }
+  // A name in both was on its way out of the archive; what is in certs/ is served.
+  for (const auto& id : *archived) ledger_.put(id, Ledger::Place::archive);
+  for (const auto& id : *certs) ledger_.put(id, Ledger::Place::certs);
+  ledger_.settle();
   co_return Result<void>();
 }
 
-std::vector<std::string> Vault::held() const {
-  return {held_.begin(), held_.end()};
+asio::awaitable<void> Vault::compare(std::vector<std::string> ids) {
+  std::vector<std::string> folders;
+  for (const auto& id : ids) folders.push_back("certs/" + id);
+  const auto generations = co_await storage_.current(std::move(folders));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto number = static_cast<uint32_t>(std::strtoul(generations[i].c_str(), nullptr, 10));
+    if (ledger_.place(ids[i]) == Ledger::Place::certs) ledger_.agrees(ids[i], number);
+  }
 }
 
-asio::awaitable<Result<StoredCertificate>> Vault::load(std::string id) {
-  if (!held_.contains(id) && archived_.contains(id)) {
-    auto moved = co_await storage_.move("archive/" + id, "certs/" + id);
-    if (!moved) co_return moved.error();
-    archived_.erase(id);
-    held_.insert(id);
+asio::awaitable<Result<CertificateNote>> Vault::look(std::string id) {
+  auto files = co_await storage_.load_set("certs/" + id);
+  if (!files && files.error().kind == ErrorKind::not_found) nothing_left(id);
+  if (!files) co_return files.error();
+  auto note = read_description((*files)["meta.json"]);
+  if (note && note->not_after != WallTime()) {
+    remember(id, *note, ledger_.generation(id));
+    co_return note;
   }
-  if (!held_.contains(id)) co_return Error(ErrorKind::not_found, id + " is not stored");
-  auto stored = co_await load_from("certs/" + id);
-  // Nothing whole is left, not even a generation before: as if it had never been.
-  if (!stored && stored.error().kind == ErrorKind::not_found) held_.erase(id);
+  auto stored = co_await load(id, ledger_.name(id));
+  if (!stored) co_return stored.error();
+  co_return stored->note;
+}
+
+asio::awaitable<Result<void>> Vault::save_index() {
+  while (const auto part = ledger_.changed_part()) {
+    auto stored = co_await storage_.store(index_path(*part), ledger_.text(*part));
+    if (stored) continue;
+    ledger_.mark_changed(*part);
+    co_return stored;
+  }
+  co_return Result<void>();
+}
+
+asio::awaitable<std::string> Vault::current_of(std::string folder) {
+  std::vector<std::string> folders;
+  folders.push_back(std::move(folder));
+  const auto generations = co_await storage_.current(std::move(folders));
+  co_return generations.front();
+}
+
+/// What is known of the current generation, for the next start.
+asio::awaitable<void> Vault::remember(std::string id, CertificateNote note) {
+  const std::string generation = co_await current_of("certs/" + id);
+  remember(id, note, static_cast<uint32_t>(std::strtoul(generation.c_str(), nullptr, 10)));
+}
+
+void Vault::remember(const std::string& id, const CertificateNote& note, uint32_t generation) {
+  if (ledger_.place(id) != Ledger::Place::certs) return;
+  Ledger::Facts facts;
+  facts.not_after = note.not_after;
+  facts.authority = note.authority;
+  facts.on_demand = note.on_demand;
+  facts.generation = generation;
+  ledger_.note(id, facts);
+}
+
+/// Whether the index says the same, to the second that it keeps.
+bool Vault::remembers(const std::string& id, const CertificateNote& note) const {
+  const auto known = ledger_.facts(id);
+  return known && known->authority == note.authority && known->on_demand == note.on_demand &&
+         std::chrono::abs(known->not_after - note.not_after) <= std::chrono::seconds(1);
+}
+
+asio::awaitable<Result<StoredCertificate>> Vault::load(std::string id, std::string name) {
+  if (ledger_.place(id) == Ledger::Place::archive) {
+    auto moved = co_await storage_.move("archive/" + id, "certs/" + id);
+    // Another who wants it may have brought it back meanwhile.
+    if (!moved && ledger_.place(id) != Ledger::Place::certs) co_return moved.error();
+    if (moved) ledger_.put(id, Ledger::Place::certs);
+  }
+  if (!holds(id)) co_return Error(ErrorKind::not_found, id + " is not stored");
+  const std::string folder = "certs/" + id;
+  Result<StoredCertificate> stored = Error();
+  for (unsigned attempt = 0; attempt < generations_tried_max; ++attempt) {
+    stored = co_await load_from(folder);
+    if (stored && !name.empty()) {
+      const auto& names = stored->certificate->names();
+      if (!stored->certificate->covers(name) &&
+          std::find(names.begin(), names.end(), name) == names.end())
+        stored = Error(ErrorKind::corrupt, folder + " holds a certificate for other names");
+    }
+    if (stored || stored.error().kind == ErrorKind::not_found ||
+        stored.error().kind == ErrorKind::io)
+      break;
+    base::log::warn(
+        "storage: {}: it is set aside, and the generation before it is used if there "
+        "is one",
+        stored.error().context);
+    const bool moved = co_await set_aside(folder);
+    if (!moved) break;
+  }
+  if (stored && !remembers(id, stored->note)) co_await remember(id, stored->note);
+  if (!stored && stored.error().kind == ErrorKind::not_found) nothing_left(id);
   co_return stored;
+}
+
+/// Not even a generation before: as if it had never been. Unless it went to the archive meanwhile.
+void Vault::nothing_left(const std::string& id) {
+  if (ledger_.place(id) == Ledger::Place::certs) ledger_.put(id, Ledger::Place::nowhere);
+}
+
+/// The current generation of a set, to quarantine/.
+asio::awaitable<bool> Vault::set_aside(std::string folder) {
+  const std::string generation = co_await current_of(folder);
+  if (generation.empty()) co_return false;
+  std::string flat = folder + "_" + generation;
+  std::replace(flat.begin(), flat.end(), '/', '_');
+  for (unsigned attempt = 0; attempt < 100; ++attempt) {
+    std::string to = "quarantine/" + flat + (attempt == 0 ? "" : fmt::format("-{}", attempt));
+    auto moved = co_await storage_.move(folder + "/" + generation, std::move(to));
+    if (moved) co_return true;
+  }
+  co_return false;
+}
+
+asio::awaitable<bool> Vault::roll_back(std::string id, std::string fingerprint) {
+  auto before = co_await roll_back_in("certs/" + id, std::move(fingerprint));
+  if (before) co_await remember(id, before->note);
+  co_return before.has_value();
+}
+
+asio::awaitable<bool> Vault::roll_back_internal(std::string id, std::string fingerprint) {
+  auto before = co_await roll_back_in("internal/leaves/" + id, std::move(fingerprint));
+  co_return before.has_value();
+}
+
+asio::awaitable<Result<StoredCertificate>> Vault::roll_back_in(std::string folder,
+                                                               std::string fingerprint) {
+  const Error stays(ErrorKind::not_found, folder + " has nothing to return to");
+  auto bad = co_await load_from(folder);
+  if (!bad || bad->certificate->fingerprint() != fingerprint) co_return stays;
+  const std::string generation = co_await current_of(folder);
+  auto names = co_await storage_.list(folder);
+  if (!names) co_return names.error();
+  const bool earlier = std::any_of(names->begin(), names->end(), [&](const std::string& name) {
+    return name.size() == generation.size() && name < generation;
+  });
+  if (!earlier) co_return stays;
+  const bool moved = co_await set_aside(folder);
+  if (!moved) co_return stays;
+  // Reading it points `current` to it.
+  auto before = co_await load_from(folder);
+  co_return before;
 }
 
 asio::awaitable<Result<StoredCertificate>> Vault::load_internal(std::string id) {
@@ -117,45 +274,64 @@ asio::awaitable<Result<StoredCertificate>> Vault::load_from(std::string folder) 
   StoredCertificate stored;
   stored.certificate = *certificate;
   stored.note = *note;
+  stored.note.not_before = stored.certificate->not_before();
+  stored.note.not_after = stored.certificate->not_after();
   co_return stored;
 }
 
 asio::awaitable<Result<void>> Vault::save(std::string id, tls::CertificatePtr certificate,
                                           CertificateNote note) {
-  auto stored = co_await storage_.store_set("certs/" + id, files_of(*certificate, note));
-  if (stored) held_.insert(id);
+  auto stored = co_await storage_.store_set("certs/" + id, certificate_files(*certificate, note));
+  if (!stored) co_return stored;
+  ledger_.put(id, Ledger::Place::certs);
+  note.not_before = certificate->not_before();
+  note.not_after = certificate->not_after();
+  co_await remember(id, std::move(note));
   co_return stored;
 }
 
 asio::awaitable<Result<void>> Vault::save_internal(std::string id, tls::CertificatePtr certificate,
                                                    CertificateNote note) {
-  auto stored = co_await storage_.store_set("internal/leaves/" + id, files_of(*certificate, note));
+  auto stored =
+      co_await storage_.store_set("internal/leaves/" + id, certificate_files(*certificate, note));
   co_return stored;
 }
 
 asio::awaitable<Result<void>> Vault::archive(std::string id) {
-  if (!held_.contains(id)) co_return Result<void>();
-  if (archived_.contains(id)) {
-    auto removed = co_await storage_.move("archive/" + id, "");
-    if (!removed) co_return removed;
-  }
+  if (ledger_.place(id) != Ledger::Place::certs) co_return Result<void>();
   auto moved = co_await storage_.move("certs/" + id, "archive/" + id);
-  if (moved) {
-    held_.erase(id);
-    archived_.insert(id);
+  // An older one of that name may be in the way.
+  const auto older = co_await storage_.list("archive/" + id);
+  if (!moved && older && !older->empty()) {
+    auto removed = co_await storage_.move("archive/" + id, "");
+    if (removed) moved = co_await storage_.move("certs/" + id, "archive/" + id);
   }
+  if (moved) ledger_.put(id, Ledger::Place::archive);
+  co_return moved;
+}
+
+asio::awaitable<Result<void>> Vault::put_away(std::string id, std::string serial) {
+  if (ledger_.place(id) != Ledger::Place::certs) co_return Result<void>();
+  // The plus sign keeps it from being any name's: see name_of.
+  const std::string place = id.substr(0, place_bytes_max) + "+revoked-" + serial;
+  auto moved = co_await storage_.move("certs/" + id, "archive/" + place);
+  if (!moved) co_return moved;
+  ledger_.put(id, Ledger::Place::nowhere);
+  ledger_.put(place, Ledger::Place::archive);
   co_return moved;
 }
 
 asio::awaitable<void> Vault::purge(base::WallClock::time_point now) {
-  const std::vector<std::string> ids(archived_.begin(), archived_.end());
+  std::vector<std::string> ids;
+  for (size_t part = 0; part < Ledger::parts; ++part)
+    for (auto& id : ledger_.ids(Ledger::Place::archive, part)) ids.push_back(std::move(id));
   for (const auto& id : ids) {
     auto stored = co_await load_from("archive/" + id);
     // Back in use meanwhile, or unreadable: a person's, not ours to remove.
-    if (!stored || !archived_.contains(id)) continue;
+    if (!stored || ledger_.place(id) != Ledger::Place::archive) continue;
     if (now - stored->certificate->not_after() < archived_after_end) continue;
     auto removed = co_await storage_.move("archive/" + id, "");
-    if (removed) archived_.erase(id);
+    if (removed) ledger_.put(id, Ledger::Place::nowhere);
   }
 }
 
@@ -261,7 +437,8 @@ asio::awaitable<void> Fallbacks::State::store(std::shared_ptr<State> self, std::
   note.name = zone;
   note.authority = "self-signed";
   const std::string id = certificate_id(zone);
-  auto stored = co_await self->storage.store_set("fallback/" + id, files_of(*certificate, note));
+  auto stored =
+      co_await self->storage.store_set("fallback/" + id, certificate_files(*certificate, note));
   if (stored) self->stored.insert(id);
   if (!stored) base::log::warn("{}", stored.error().context);
 }

@@ -2,6 +2,8 @@
 
 #include <boost/json.hpp>
 
+#include "base/json_escape.hpp"
+
 namespace gatehouse::acme {
 
 namespace json = boost::json;
@@ -22,25 +24,16 @@ Visits::Time to_time(const json::value& value) {
 
 }  // namespace
 
-Visits::Visit* Visits::place(const std::string& name) {
-  const auto found = visits_.find(name);
-  if (found != visits_.end()) return &found->second;
-  if (visits_.size() >= count_max) return nullptr;
-  return &visits_[name];
-}
-
 void Visits::seen(const std::string& name, Time now) {
-  Visit* visit = place(name);
-  if (visit == nullptr || std::chrono::abs(now - visit->seen) < grain) return;
-  visit->seen = now;
+  const auto found = visits_.find(name);
+  if (found == visits_.end()) return first(name, now);
+  if (std::chrono::abs(now - found->second) < grain) return;
+  found->second = now;
   changed_ = true;
 }
 
-void Visits::renew_at(const std::string& name, Time due, Time now) {
-  Visit* visit = place(name);
-  if (visit == nullptr || visit->renew_at == due) return;
-  if (visit->seen == Time{}) visit->seen = now;
-  visit->renew_at = due;
+void Visits::first(const std::string& name, Time now) {
+  if (visits_.size() >= count_max || !visits_.try_emplace(name, now).second) return;
   changed_ = true;
 }
 
@@ -50,23 +43,24 @@ void Visits::forget(const std::string& name) {
 
 bool Visits::recent(const std::string& name, Time now) const {
   const auto found = visits_.find(name);
-  return found != visits_.end() && now - found->second.seen < remembered;
+  return found != visits_.end() && now - found->second < remembered;
 }
 
-void Visits::each(const std::function<void(const std::string&, const Visit&)>& look) const {
-  for (const auto& [name, visit] : visits_) look(name, visit);
-}
-
+/// Written by hand: 100,000 names as a tree of values would cost more than they are worth.
 std::string Visits::to_json(Time now) {
-  std::erase_if(visits_, [now](const auto& one) { return now - one.second.seen >= remembered; });
-  json::object names;
-  names.reserve(visits_.size());
-  for (const auto& [name, visit] : visits_)
-    names[name] = json::array{to_number(visit.seen), to_number(visit.renew_at)};
+  std::erase_if(visits_, [now](const auto& one) { return now - one.second >= remembered; });
+  std::string text = R"({"version":1,"names":{)";
+  text.reserve(visits_.size() * 48);
+  for (const auto& [name, seen] : visits_) {
+    text += text.back() == '{' ? "\"" : ",\"";
+    base::append_json_escaped(text, name);
+    text += "\":[" + std::to_string(to_number(seen)) + "]";
+  }
   changed_ = false;
-  return json::serialize(json::object{{"version", 1}, {"names", std::move(names)}}) + "\n";
+  return text + "}}\n";
 }
 
+/// The pairs of an earlier version held the renewal too, which the ledger knows now.
 Visits Visits::from_json(std::string_view text, Time now) {
   Visits visits;
   boost::system::error_code code;
@@ -75,10 +69,10 @@ Visits Visits::from_json(std::string_view text, Time now) {
   const auto* names = object == nullptr ? nullptr : object->if_contains("names");
   if (names == nullptr || !names->is_object()) return visits;
   for (const auto& [name, value] : names->get_object()) {
-    const auto* pair = value.if_array();
-    if (pair == nullptr || pair->size() != 2 || visits.visits_.size() == count_max) continue;
-    const Visit visit{std::min(to_time(pair->at(0)), now), to_time(pair->at(1))};
-    if (now - visit.seen < remembered) visits.visits_.emplace(name, visit);
+    const auto* list = value.if_array();
+    if (list == nullptr || list->empty() || visits.visits_.size() == count_max) continue;
+    const Time seen = std::min(to_time(list->at(0)), now);
+    if (now - seen < remembered) visits.visits_.emplace(name, seen);
   }
   return visits;
 }

@@ -25,6 +25,9 @@ using Outcome = std::optional<base::Result<Answer>>;
 
 namespace {
 
+constexpr const char* may_go_on =
+    "what it was asked for may still be under way: its log tells, and 'gatehouse certs show NAME'";
+
 asio::generic::stream_protocol::endpoint endpoint_of(const Address& address) {
   if (address.unix_path.empty()) return address.tcp;
   return asio::local::stream_protocol::endpoint(address.unix_path);
@@ -59,8 +62,8 @@ awaitable<void> exchange(asio::io_context& io, const Address& address,
   co_await http::async_read(socket, buffer, parser,
                             asio::redirect_error(asio::use_awaitable, code));
   if (code) {
-    outcome = Error(ErrorKind::protocol, fmt::format("the gatehouse at {} did not answer: {}",
-                                                     address.text, code.message()));
+    outcome = Error(ErrorKind::protocol, fmt::format("the gatehouse at {} did not answer: {}; {}",
+                                                     address.text, code.message(), may_go_on));
     co_return;
   }
   Answer answer;
@@ -71,7 +74,7 @@ awaitable<void> exchange(asio::io_context& io, const Address& address,
 
 }  // namespace
 
-base::Result<Answer> Client::request(std::string method, std::string path) const {
+base::Result<Answer> Client::request(std::string method, std::string path, std::string body) const {
   http::request<http::string_body> message;
   message.version(11);
   message.method_string(method);
@@ -80,14 +83,15 @@ base::Result<Answer> Client::request(std::string method, std::string path) const
   message.set(http::field::connection, "close");
   message.set(http::field::content_type, "application/json");
   if (!token_.empty()) message.set(http::field::authorization, "Bearer " + token_);
+  message.body() = std::move(body);
   message.prepare_payload();
   asio::io_context io;
   Outcome outcome;
   asio::co_spawn(io, exchange(io, address_, std::move(message), outcome), asio::detached);
   io.run_for(timeout);
   if (outcome) return std::move(*outcome);
-  return Error(ErrorKind::timeout, fmt::format("the gatehouse at {} did not answer within {} s",
-                                               address_.text, timeout.count()));
+  return Error(ErrorKind::timeout, fmt::format("the gatehouse at {} did not answer within {} s; {}",
+                                               address_.text, timeout.count(), may_go_on));
 }
 
 }  // namespace gatehouse::admin

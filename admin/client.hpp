@@ -25,7 +25,7 @@ class Client {
       : address_(std::move(address)), token_(std::move(token)) {}
 
   /// Any status is a success. An Error of kind not_found or refused says that nobody listens there.
-  base::Result<Answer> request(std::string method, std::string path) const;
+  base::Result<Answer> request(std::string method, std::string path, std::string body = {}) const;
 
  private:
   Address address_;

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <map>
 #include <unistd.h>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "app/application_state.hpp"
+#include "app/budget_metrics.hpp"
 #include "app/notify_systemd.hpp"
 #include "app/process.hpp"
 #include "app/start_report.hpp"
@@ -29,7 +31,9 @@ namespace {
 
 /// A stop asked for through the admin interface waits this long, so that its answer gets out.
 constexpr std::chrono::milliseconds stop_answer_time{100};
-constexpr std::chrono::seconds store_time_max{2};
+/// What is noted gets this long to be stored, and what is told to be delivered.
+constexpr std::chrono::seconds end_time_max{4};
+static_assert(end_time_max > acme::Notifier::drain_time_max);
 
 }  // namespace
 
@@ -43,6 +47,7 @@ Application::State::State(ConfigurationSource from, SnapshotPtr first)
       metrics(proxy::Server::worker_count(*snapshot)),
       access_log(proxy::Server::worker_count(*snapshot), metrics),
       fetcher(control),
+      notifier(control, base::real_clock(), metrics.control()),
       certificates(control, proxy::Server::worker_count(*snapshot)),
       server(control, metrics, access_log, certificates.server_hooks()),
       api(api_hooks()),
@@ -125,9 +130,17 @@ Result<void> Application::State::open_storage() {
   if (!opened) return opened.error();
   storage = std::move(*opened);
   http01 = std::make_unique<acme::Http01>(control, certificates.challenge_publisher());
-  manager = std::make_unique<acme::Manager>(control, fetcher, *storage, *http01, base::real_clock(),
-                                            metrics.control(), certificates.manager_hooks());
+  tls_alpn01 = std::make_unique<acme::TlsAlpn01>(control, certificates.alpn_publisher());
+  const acme::Solvers solvers{*http01, *tls_alpn01};
+  auto hooks = certificates.manager_hooks();
+  hooks.tell = [this](const acme::Event& event) { notifier.tell(event); };
+  manager = std::make_unique<acme::Manager>(control, fetcher, *storage, solvers, base::real_clock(),
+                                            metrics.control(), std::move(hooks));
+  custom = std::make_unique<CustomCertificates>(*storage);
   certificates.connect(server, *manager);
+  expiry_watch = std::make_unique<ExpiryWatch>(
+      control, *storage, base::real_clock(), [this] { return own_certificates(); },
+      [this](const acme::Event& event) { notifier.tell(event); });
   return {};
 }
 
@@ -142,6 +155,8 @@ awaitable<void> Application::State::start() {
 }
 
 awaitable<Result<void>> Application::State::start_serving() {
+  co_await take_custom();
+  apply_notifications();
   auto configured = co_await manager->configure(snapshot);
   if (!configured) co_return configured.error();
   if (draining) co_return Result<void>();
@@ -152,8 +167,12 @@ awaitable<Result<void>> Application::State::start_serving() {
   co_await published();
   asio::co_spawn(control, rotate_ticket_keys(), asio::detached);
   admin_server.run();
+  std::map<std::string, size_t> states = manager->states();
+  for (const auto& own : certificates.status()) ++states[own.state];
+  expiry_watch->start();
   report_start(*snapshot, source.file.empty() ? source.name : source.file, server.status().workers,
-               certificate_status());
+               states);
+  return_spare_memory();
   notify_ready();
   co_return Result<void>();
 }
@@ -232,19 +251,25 @@ void Application::State::finish() {
   server.stop();
   admin_server.stop();
   if (!manager) return control.stop();
-  // What is noted of visits and budgets is stored, unless the storage hangs.
-  stop_timer.expires_after(store_time_max);
+  expiry_watch->stop();
+  // Visits and budgets are stored, and messages delivered, unless the storage or a mail server
+  // hangs.
+  stop_timer.expires_after(end_time_max);
   stop_timer.async_wait([this](const auto& cancelled) {
     if (!cancelled) control.stop();
   });
-  manager->stop([this] { control.stop(); });
+  const auto ended = [this, left = std::make_shared<int>(2)] {
+    if (--*left == 0) control.stop();
+  };
+  manager->stop(ended);
+  notifier.stop(ended);
 }
 
 admin::ApiHooks Application::State::api_hooks() {
   admin::ApiHooks hooks;
-  hooks.metrics = [this] { return metrics.prometheus(); };
+  hooks.metrics = [this] { return metrics.prometheus() + budget_metrics(manager->budget()); };
   hooks.status = [this] { return status(); };
-  hooks.certificates = [this] { return certificate_status(); };
+  hooks.certificates = certificate_hooks();
   hooks.reload = [this] { return reload(); };
   hooks.stop = [this] { stop_soon(); };
   return hooks;
@@ -263,10 +288,19 @@ admin::ProgramStatus Application::State::status() const {
   return out;
 }
 
+/// Those that nobody renews but the user.
+std::vector<acme::CertificateStatus> Application::State::own_certificates() const {
+  auto all = certificates.status();
+  for (auto& status : certificates.file_status()) all.push_back(std::move(status));
+  return all;
+}
+
 std::vector<acme::CertificateStatus> Application::State::certificate_status() const {
   auto all = certificates.status();
   if (!manager) return all;
-  for (auto& status : manager->status()) all.push_back(std::move(status));
+  // A name's own certificate is what is served; that in storage waits until it is taken away.
+  for (auto& status : manager->status())
+    if (!certificates.details(status.name)) all.push_back(std::move(status));
   return all;
 }
 

@@ -2,6 +2,7 @@
 
 #include "app/application_state.hpp"
 #include "app/notify_systemd.hpp"
+#include "app/process.hpp"
 
 namespace gatehouse::app {
 
@@ -70,6 +71,10 @@ awaitable<admin::ReloadProblems> Application::State::try_reload() {
   config::LoadResult loaded = source.load();
   for (const auto& diagnostic : loaded.diagnostics) problems.push_back(diagnostic.to_string());
   if (!loaded.snapshot) co_return problems;
+  auto tried = co_await manager->try_ask(loaded.snapshot);
+  if (!tried) problems.push_back(tried.error().context);
+  if (draining) problems.push_back("gatehouse is stopping");
+  if (!problems.empty()) co_return problems;
   for (const Error& mistake : certificates.configure(loaded.snapshot))
     problems.push_back(mistake.context);
   if (!problems.empty()) co_return problems;
@@ -83,8 +88,11 @@ awaitable<admin::ReloadProblems> Application::State::try_reload() {
   warn_of_fixed_settings(*loaded.snapshot);
   snapshot = loaded.snapshot;
   apply_logs();
+  apply_notifications();
+  expiry_watch->look();
   auto managed = co_await manager->configure(snapshot);
   if (!managed) log::error("certificates after the reload: {}", managed.error().context);
+  return_spare_memory();
   co_return problems;
 }
 
@@ -92,6 +100,10 @@ void Application::State::apply_logs() {
   for (const std::string& problem :
        {log::configure(log_settings(snapshot->log)), access_log.configure(snapshot->log)})
     if (!problem.empty()) log::error("{}; the one in use stays", problem);
+}
+
+void Application::State::apply_notifications() {
+  notifier.configure(acme::make_senders(snapshot->notify, fetcher), snapshot->notify.events);
 }
 
 void Application::State::warn_of_fixed_settings(const config::Snapshot& next) const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,12 +17,14 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "acme/manager.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/notify.hpp"
+#include "acme/solver/solvers.hpp"
 #include "acme/storage/file.hpp"
 #include "admin/api.hpp"
 #include "admin/server.hpp"
 #include "app/application.hpp"
 #include "app/certificates.hpp"
+#include "app/expiry_watch.hpp"
 #include "base/drop_privileges.hpp"
 #include "base/error.hpp"
 #include "base/fetch.hpp"
@@ -59,6 +62,7 @@ struct Application::State {
   boost::asio::awaitable<admin::ReloadProblems> reload();
   boost::asio::awaitable<admin::ReloadProblems> try_reload();
   void apply_logs();
+  void apply_notifications();
   void warn_of_fixed_settings(const config::Snapshot& next) const;
 
   void stop_soon();
@@ -66,9 +70,22 @@ struct Application::State {
   boost::asio::awaitable<void> drain();
   void finish();
 
+  // application_requests.cpp: what the admin interface asks for about certificates.
+  admin::CertificateHooks certificate_hooks();
+  boost::asio::awaitable<void> take_custom();
+  void use_custom();
+  base::Error unknown(const std::string& name) const;
+  admin::Answered<acme::CertificateDetails> show(std::string name);
+  admin::Answered<void> put_certificate(std::string name, std::string chain, std::string key);
+  admin::Answered<void> remove_certificate(std::string name);
+  admin::Answered<void> renew(std::string name, bool force);
+  admin::Answered<void> revoke(std::string name, int reason);
+  admin::Answered<admin::Probe> probe(std::string name);
+
   admin::ApiHooks api_hooks();
   admin::ProgramStatus status() const;
   std::vector<acme::CertificateStatus> certificate_status() const;
+  std::vector<acme::CertificateStatus> own_certificates() const;
 
   const ConfigurationSource source;
   config::SnapshotPtr snapshot;
@@ -78,10 +95,15 @@ struct Application::State {
   base::Metrics metrics;
   proxy::AccessLog access_log;
   base::Fetcher fetcher;
+  acme::Notifier notifier;
   std::unique_ptr<acme::FileStorage> storage;
   std::unique_ptr<acme::Http01> http01;
+  std::unique_ptr<acme::TlsAlpn01> tls_alpn01;
   std::unique_ptr<acme::Manager> manager;
+  std::unique_ptr<CustomCertificates> custom;
+  std::deque<std::chrono::steady_clock::time_point> probes;  // when the answers to them end
   Certificates certificates;
+  std::unique_ptr<ExpiryWatch> expiry_watch;
   proxy::Server server;
   admin::Api api;
   admin::Server admin_server;

@@ -5,7 +5,9 @@
 #include <set>
 
 #include <boost/asio/post.hpp>
+#include <fmt/format.h>
 
+#include "app/self_check.hpp"
 #include "base/log.hpp"
 
 namespace gatehouse::app {
@@ -17,6 +19,8 @@ using tls::CertificatePtr;
 namespace {
 
 constexpr std::chrono::hours stand_in_lifetime{24 * 365};
+/// Of the default site, so many hosts are looked at for the certificate without a name.
+constexpr size_t default_hosts_max = 64;
 
 CertificateFilePair own_pair(const config::Site& site) {
   CertificateFilePair pair;
@@ -63,23 +67,48 @@ const config::Site* default_site(const config::Snapshot& snapshot) {
   return nullptr;
 }
 
+acme::CertificateDetails details_of(const std::string& name, const tls::Certificate& certificate,
+                                    const char* source) {
+  acme::CertificateDetails details;
+  details.status.name = name;
+  details.status.state =
+      certificate.not_after() < std::chrono::system_clock::now() ? "expired" : source;
+  details.authority = source;
+  acme::describe(details, certificate);
+  return details;
+}
+
+acme::CertificateStatus status_of(const std::string& name, const tls::Certificate& certificate) {
+  acme::CertificateStatus status;
+  status.name = name;
+  status.state = certificate.not_after() < std::chrono::system_clock::now() ? "expired" : "file";
+  status.issuer = certificate.issuer();
+  status.serial = certificate.serial();
+  status.not_before = certificate.not_before();
+  status.not_after = certificate.not_after();
+  return status;
+}
+
 }  // namespace
 
 struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   State(asio::io_context& io, size_t workers)
-      : control(io), challenges(workers), files(io, [this](const auto&, const auto&) {
-          if (!configuring) apply_files();
+      : control(io), checks(io), challenges(workers), files(io, [this](const auto&, const auto&) {
+          if (!configuring) apply_own();
         }) {}
 
   void serve(const std::string& name, CertificatePtr certificate);
   void serve_fallback(const std::string& zone, CertificatePtr certificate);
   void withdraw(const std::string& name);
   void acquire(std::string name, std::string client, std::function<void(tls::Acquired)> deliver);
-  void apply_files();
+  void apply_own();
+  const config::Site* site_of(const std::string& name) const;
   CertificatePtr own_for_any_host(const std::string& name) const;
+  CertificatePtr file_of_any_host() const;
   CertificatePtr own_fallback(const std::string& name) const;
   CertificatePtr default_certificate();
   CertificatePtr stand_in(const config::Site& site);
+  void check(std::string name, CertificatePtr certificate, SelfCheck::Report report);
   void change(tls::CertificateTablePtr next);
   void publish();
 
@@ -87,16 +116,20 @@ struct Certificates::State : std::enable_shared_from_this<Certificates::State> {
   config::SnapshotPtr snapshot;
   tls::CertificateTablePtr table = tls::CertificateTable::empty();
   std::map<std::string, CertificatePtr> own;  // by host pattern; these go before acme's
-  CertificatePtr default_stand_in;            // self-signed, in memory only
+  CustomTable custom;
+  CertificatePtr default_stand_in;  // self-signed, in memory only
   proxy::Server* server = nullptr;
   acme::Manager* manager = nullptr;
+  SelfCheck checks;
+  std::vector<std::function<void()>> unchecked;  // for when the workers have what is published next
   bool publish_due = false;
   bool configuring = false;
   bool closed = false;
 
-  /// What each worker answers HTTP-01 from; a slot belongs to its worker's thread.
+  /// What each worker answers challenges from; a slot belongs to its worker's thread.
   struct alignas(64) Slot {
     acme::ChallengeTablePtr table;
+    acme::AlpnTablePtr alpn;
   };
   std::vector<Slot> challenges;
 
@@ -124,9 +157,15 @@ proxy::ServerHooks Certificates::server_hooks() {
     const auto& slot = state->challenges[worker].table;
     return slot ? acme::answer_challenge(*slot, host, target) : nullptr;
   };
+  hooks.challenge_certificate = [state = state_](size_t worker, const std::string& name) {
+    const auto& slot = state->challenges[worker].alpn;
+    return slot ? acme::answer_alpn(*slot, name) : nullptr;
+  };
   hooks.seen = [state = state_](const std::string& name) {
     asio::post(state->control, [state, name] {
-      if (!state->closed && state->manager != nullptr) state->manager->seen(name);
+      if (state->closed || state->manager == nullptr) return;
+      // The look at a name after each renewal would keep it among those that are visited.
+      if (!state->checks.looks_at(name)) state->manager->seen(name);
     });
   };
   return hooks;
@@ -141,6 +180,10 @@ acme::ManagerHooks Certificates::manager_hooks() {
     state->serve_fallback(zone, std::move(certificate));
   };
   hooks.withdraw = [state = state_](std::string name) { state->withdraw(name); };
+  hooks.check = [state = state_](std::string name, CertificatePtr certificate,
+                                 SelfCheck::Report report) {
+    state->check(std::move(name), std::move(certificate), std::move(report));
+  };
   hooks.own_fallback = [state = state_](const std::string& name) {
     return state->own_fallback(name);
   };
@@ -156,6 +199,15 @@ acme::PublishChallenges Certificates::challenge_publisher() {
   };
 }
 
+acme::PublishAlpnCertificates Certificates::alpn_publisher() {
+  return [state = state_](acme::AlpnTablePtr next, std::function<void()> done) {
+    if (state->closed || state->server == nullptr) return;
+    state->server->publish(
+        [state, next = std::move(next)](size_t worker) { state->challenges[worker].alpn = next; },
+        std::move(done));
+  };
+}
+
 void Certificates::connect(proxy::Server& server, acme::Manager& manager) {
   state_->server = &server;
   state_->manager = &manager;
@@ -167,8 +219,9 @@ std::vector<base::Error> Certificates::configure(config::SnapshotPtr snapshot) {
   state_->configuring = false;
   if (!mistakes.empty()) return mistakes;
   state_->snapshot = std::move(snapshot);
+  state_->checks.configure(state_->snapshot);
   state_->default_stand_in.reset();
-  state_->apply_files();
+  state_->apply_own();
   return {};
 }
 
@@ -176,19 +229,75 @@ void Certificates::publish_now() {
   state_->publish();
 }
 
+void Certificates::set_custom(CustomTable custom) {
+  state_->custom = std::move(custom);
+  state_->apply_own();
+}
+
+std::optional<acme::CertificateDetails> Certificates::details(const std::string& name) const {
+  const auto found = state_->own.find(name);
+  if (found == state_->own.end()) return std::nullopt;
+  const auto custom = state_->custom.find(name);
+  const bool given = custom != state_->custom.end() && custom->second == found->second;
+  return details_of(name, *found->second, given ? "custom" : "file");
+}
+
+std::optional<acme::CertificateDetails> Certificates::shared_details(
+    const std::string& name) const {
+  const size_t dot = name.find('.');
+  if (dot != std::string::npos && !name.starts_with("*."))
+    if (auto wildcard = details("*" + name.substr(dot))) return wildcard;
+  const CertificatePtr any = state_->own_for_any_host(name);
+  return any ? std::optional(details_of("*", *any, "file")) : std::nullopt;
+}
+
+std::optional<base::Error> Certificates::absence(const std::string& name) const {
+  const config::Site* const site = state_->site_of(name);
+  const char* why = nullptr;
+  if (site != nullptr && site->certificates == config::CertificateMode::off)
+    why = "its site is plain HTTP only (certificates = \"off\")";
+  if (site != nullptr && site->certificates == config::CertificateMode::on_demand)
+    why = "its site orders one when it is first visited, if that is allowed";
+  if (why == nullptr) return std::nullopt;
+  return base::Error(base::ErrorKind::not_found,
+                     fmt::format("there is no certificate for {}: {}", name, why));
+}
+
 std::vector<acme::CertificateStatus> Certificates::status() const {
   std::vector<acme::CertificateStatus> all;
-  for (const auto& [name, certificate] : state_->own) {
-    acme::CertificateStatus status;
-    status.name = name;
-    status.state = certificate->not_after() < std::chrono::system_clock::now() ? "expired" : "file";
-    status.issuer = certificate->issuer();
-    status.serial = certificate->serial();
-    status.not_before = certificate->not_before();
-    status.not_after = certificate->not_after();
-    all.push_back(std::move(status));
+  for (const auto& [name, certificate] : state_->own) all.push_back(details(name)->status);
+  if (const CertificatePtr any = state_->file_of_any_host())
+    all.push_back(details_of("*", *any, "file").status);
+  return all;
+}
+
+std::vector<acme::CertificateStatus> Certificates::file_status() const {
+  std::vector<acme::CertificateStatus> all;
+  if (!state_->snapshot) return all;
+  for (const config::Site& site : state_->snapshot->sites) {
+    for (const CertificateFilePair& pair : {own_pair(site), fallback_pair(site)}) {
+      const CertificatePtr found = pair.certificate.empty() ? nullptr : state_->files.find(pair);
+      if (!found) continue;
+      for (const auto& host : site.hosts) all.push_back(status_of(host.text, *found));
+    }
   }
   return all;
+}
+
+std::optional<base::Error> Certificates::objection(const std::string& name) const {
+  const config::Site* const site = state_->site_of(name);
+  if (site == nullptr)
+    return base::Error(base::ErrorKind::not_found, fmt::format("no site has the host {}", name));
+  if (site->certificates == config::CertificateMode::off)
+    return base::Error(
+        base::ErrorKind::unavailable,
+        fmt::format("{}: its site is plain HTTP only (certificates = \"off\")", name));
+  const auto own = state_->own.find(name);
+  if (own != state_->own.end() && own->second == state_->files.find(own_pair(*site)))
+    return base::Error(
+        base::ErrorKind::unavailable,
+        fmt::format("{}: its site serves {}: replace that file instead", name, site->certificate));
+  return std::nullopt;
 }
 
 const tls::CertificateTablePtr& Certificates::table() const {
@@ -197,6 +306,8 @@ const tls::CertificateTablePtr& Certificates::table() const {
 
 void Certificates::close() {
   state_->closed = true;
+  state_->checks.close();
+  state_->unchecked.clear();
   state_->server = nullptr;
   state_->manager = nullptr;
 }
@@ -228,8 +339,8 @@ void Certificates::State::acquire(std::string name, std::string client,
   manager->acquire(std::move(name), std::move(client), std::move(answer));
 }
 
-// Makes the table agree with what the files hold now.
-void Certificates::State::apply_files() {
+// Makes the table agree with what the files hold now, and with what a person gave.
+void Certificates::State::apply_own() {
   if (!snapshot) return;
   std::map<std::string, CertificatePtr> wanted;
   for (const config::Site& site : snapshot->sites) {
@@ -237,7 +348,12 @@ void Certificates::State::apply_files() {
     const CertificatePtr certificate = files.find(own_pair(site));
     if (!certificate) continue;
     for (const auto& host : site.hosts)
-      if (host.text != "*") wanted[host.text] = certificate;
+      if (host.text != "*") wanted[std::string(host.name())] = certificate;
+  }
+  for (const auto& [name, certificate] : custom) {
+    const config::Site* const site = site_of(name);
+    if (site != nullptr && site->certificates != config::CertificateMode::off)
+      wanted.emplace(name, certificate);
   }
   tls::CertificateTablePtr next = table;
   for (const auto& [name, certificate] : own)
@@ -250,17 +366,39 @@ void Certificates::State::apply_files() {
   change(std::move(next));
 }
 
+// As requests are routed: an exact host goes before a wildcard, that before "*".
+const config::Site* Certificates::State::site_of(const std::string& name) const {
+  if (!snapshot) return nullptr;
+  const config::Site *exact = nullptr, *wildcard = nullptr, *any = nullptr;
+  for (const config::Site& site : snapshot->sites) {
+    for (const auto& host : site.hosts) {
+      if (exact == nullptr && host.text == name) exact = &site;
+      if (wildcard == nullptr && host.text != "*" && host.matches(name)) wildcard = &site;
+      if (any == nullptr && host.text == "*") any = &site;
+    }
+  }
+  return exact != nullptr ? exact : wildcard != nullptr ? wildcard : any;
+}
+
 // The default site's own certificate, for names that no other site claims: the table has no row for
 // "any name", or it would hide on-demand ones.
 CertificatePtr Certificates::State::own_for_any_host(const std::string& name) const {
-  const config::Site* const site = snapshot ? default_site(*snapshot) : nullptr;
-  if (site == nullptr || !any_host(*site) || site->certificate.empty()) return nullptr;
+  const CertificatePtr file = file_of_any_host();
+  if (file == nullptr) return nullptr;
+  const config::Site* const site = default_site(*snapshot);
   for (const config::Site& other : snapshot->sites) {
     if (&other == site) continue;
     if (std::ranges::any_of(other.hosts, [&](const auto& host) { return host.matches(name); }))
       return nullptr;
   }
-  return files.find(own_pair(*site));
+  return file;
+}
+
+/// The default site's own file, which the table has no row for.
+CertificatePtr Certificates::State::file_of_any_host() const {
+  const config::Site* const site = snapshot ? default_site(*snapshot) : nullptr;
+  const bool has_file = site != nullptr && any_host(*site) && !site->certificate.empty();
+  return has_file ? files.find(own_pair(*site)) : nullptr;
 }
 
 CertificatePtr Certificates::State::own_fallback(const std::string& name) const {
@@ -277,8 +415,9 @@ CertificatePtr Certificates::State::default_certificate() {
   const config::Site* const site = snapshot ? default_site(*snapshot) : nullptr;
   if (site == nullptr) return nullptr;
   if (!site->certificate.empty()) return files.find(own_pair(*site));
-  for (const auto& host : site->hosts) {
-    const auto found = table->find(host.text);
+  const size_t hosts = std::min(site->hosts.size(), default_hosts_max);
+  for (size_t i = 0; i < hosts; ++i) {
+    const auto found = table->find(site->hosts[i].name());
     if (found.certificate != nullptr) return *found.certificate;
   }
   if (!site->fallback_certificate.empty()) return files.find(fallback_pair(*site));
@@ -291,7 +430,7 @@ CertificatePtr Certificates::State::stand_in(const config::Site& site) {
   if (default_stand_in) return default_stand_in;
   std::vector<std::string> names;
   for (const auto& host : site.hosts)
-    if (host.text != "*") names.push_back(host.text);
+    if (host.text != "*" && names.size() < default_hosts_max) names.emplace_back(host.name());
   if (names.empty()) names.push_back("localhost");
   auto made = tls::make_self_signed(names, stand_in_lifetime);
   if (made) {
@@ -300,6 +439,23 @@ CertificatePtr Certificates::State::stand_in(const config::Site& site) {
     base::log::error("no certificate for clients without a server name: {}", made.error().context);
   }
   return default_stand_in;
+}
+
+void Certificates::State::check(std::string name, CertificatePtr certificate,
+                                SelfCheck::Report report) {
+  if (closed) return;
+  // Also where the user's own certificate goes before acme's: then this one is not to be seen.
+  auto current = [weak = weak_from_this(), asked = name_to_ask_for(name), certificate] {
+    const auto state = weak.lock();
+    if (!state) return false;
+    const auto found = state->table->find(asked);
+    return found.certificate != nullptr && *found.certificate == certificate;
+  };
+  unchecked.push_back([this, name = std::move(name), certificate = std::move(certificate),
+                       current = std::move(current), report = std::move(report)] {
+    checks.check(name, certificate, current, report);
+  });
+  change(table);
 }
 
 // Many changes of one turn become one table for the workers.
@@ -317,7 +473,13 @@ void Certificates::State::publish() {
   if (closed || server == nullptr) return;
   CertificatePtr chosen = default_certificate();
   if (chosen != table->default_certificate()) table = table->with_default(std::move(chosen));
-  server->publish_certificates(table, nullptr);
+  std::function<void()> done;
+  if (!unchecked.empty())
+    done = [state = shared_from_this(), all = std::exchange(unchecked, {})] {
+      if (state->closed) return;
+      for (const auto& look : all) look();
+    };
+  server->publish_certificates(table, std::move(done));
 }
 
 }  // namespace gatehouse::app

@@ -7,13 +7,16 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
 
+#include "acme/certificate_details.hpp"
 #include "acme/manager.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/solver/solvers.hpp"
+#include "app/custom_certificates.hpp"
 #include "base/error.hpp"
 #include "config/snapshot.hpp"
 #include "proxy/server.hpp"
@@ -34,6 +37,7 @@ class Certificates {
   proxy::ServerHooks server_hooks();
   acme::ManagerHooks manager_hooks();
   acme::PublishChallenges challenge_publisher();
+  acme::PublishAlpnCertificates alpn_publisher();
 
   /// From now on changes are published to `server`, and wishes go to `manager`. Both outlive
   /// close().
@@ -46,8 +50,22 @@ class Certificates {
   /// Publishes what has changed now rather than at the end of this turn.
   void publish_now();
 
+  /// From now on these are served too, where a site has their name and no file of its own.
+  void set_custom(CustomTable custom);
+
   /// The user's own ones, for the list that the manager's are in too.
   std::vector<acme::CertificateStatus> status() const;
+  /// One of them by the exact name it is served for.
+  std::optional<acme::CertificateDetails> details(const std::string& name) const;
+  /// One that serves `name` among others: of "*.zone", or the file of the default site.
+  std::optional<acme::CertificateDetails> shared_details(const std::string& name) const;
+  /// Why a name that a site has is without a certificate; none: it is no site's, or nobody knows.
+  std::optional<base::Error> absence(const std::string& name) const;
+  /// Why a custom certificate for `name` would not be served.
+  std::optional<base::Error> objection(const std::string& name) const;
+
+  /// What the user's files hold, for each site that names them: also of "*", and the fallbacks.
+  std::vector<acme::CertificateStatus> file_status() const;
 
   const tls::CertificateTablePtr& table() const;
 

@@ -1,5 +1,6 @@
 #include "app/commands.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -10,12 +11,15 @@
 #include <fmt/format.h>
 
 #include "admin/api.hpp"
-#include "admin/client.hpp"
 #include "app/application.hpp"
-#include "app/certificate_list.hpp"
+#include "app/certificate_commands.hpp"
+#include "app/console.hpp"
+#include "app/doctor.hpp"
+#include "app/import_command.hpp"
+#include "app/notify_command.hpp"
 #include "app/quick_configuration.hpp"
 #include "config/describe.hpp"
-#include "config/load.hpp"
+#include "config/suggestion.hpp"
 #include "http/http2_version.hpp"
 #include "tls/version.hpp"
 
@@ -24,54 +28,6 @@ namespace gatehouse::app {
 namespace json = boost::json;
 
 namespace {
-
-/// What the options of all commands were given as.
-struct Options {
-  std::optional<std::string> config;
-  std::string admin;
-  bool json = false;
-  QuickOptions quick;
-};
-
-int fail(ExitStatus status, std::string_view line) {
-  std::fprintf(stderr, "gatehouse: %.*s\n", static_cast<int>(line.size()), line.data());
-  return status;
-}
-
-int say(std::string_view text) {
-  const bool well =
-      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  return well ? exit_well : fail(exit_failed, "cannot write to standard output");
-}
-
-/// A loaded configuration, or the exit status after its mistakes were printed.
-struct Loaded {
-  config::SnapshotPtr snapshot;
-  ConfigurationSource source;
-  int status = exit_usage;
-};
-
-Loaded load(ConfigurationSource source) {
-  Loaded out;
-  const config::LoadResult result = source.load();
-  for (const auto& mistake : result.diagnostics)
-    std::fprintf(stderr, "%s\n", mistake.to_string().c_str());
-  out.snapshot = result.snapshot;
-  out.source = std::move(source);
-  return out;
-}
-
-Loaded load_file(const Options& options) {
-  const config::Located located = config::locate(options.config);
-  if (!located.problem.empty()) {
-    Loaded none;
-    none.status = fail(exit_usage, located.problem);
-    return none;
-  }
-  ConfigurationSource source;
-  source.file = located.file;
-  return load(std::move(source));
-}
 
 int serve(Loaded loaded) {
   if (!loaded.snapshot) return loaded.status;
@@ -96,64 +52,6 @@ int check(const Options& options) {
   if (!loaded.snapshot) return loaded.status;
   if (options.json) return say(config::describe_json(*loaded.snapshot) + "\n");
   return say(fmt::format("{} is well\n", loaded.source.file) + config::describe(*loaded.snapshot));
-}
-
-/// How to reach the running gatehouse.
-struct Target {
-  std::optional<admin::Client> client;
-  config::SnapshotPtr snapshot;  // null with --admin
-  int status = exit_usage;
-};
-
-Target find_running(const Options& options) {
-  Target target;
-  std::string address = options.admin;
-  std::string token;
-  if (address.empty()) {
-    const Loaded loaded = load_file(options);
-    target.snapshot = loaded.snapshot;
-    target.status = loaded.status;
-    if (!loaded.snapshot) return target;
-    address = loaded.snapshot->server.admin;
-    token = loaded.snapshot->server.admin_token;
-  } else if (const char* const given = std::getenv("GATEHOUSE_ADMIN_TOKEN")) {
-    token = given;
-  }
-  auto parsed = admin::parse_address(address);
-  if (parsed) {
-    target.client.emplace(*parsed, token);
-  } else {
-    target.status = fail(exit_usage, parsed.error().context);
-  }
-  return target;
-}
-
-bool nobody_there(const base::Error& error) {
-  return error.kind == base::ErrorKind::not_found || error.kind == base::ErrorKind::refused;
-}
-
-int fail_unanswered(const base::Error& error) {
-  if (!nobody_there(error)) return fail(exit_failed, error.context);
-  return fail(exit_failed,
-              error.context +
-                  "; is it running? start it with 'gatehouse run', or name its address "
-                  "with --admin");
-}
-
-// The server's own words on why it refused.
-int fail_refused(const admin::Answer& answer) {
-  boost::system::error_code code;
-  const json::value parsed = json::parse(answer.body, code);
-  const json::object* const object = code ? nullptr : parsed.if_object();
-  if (object == nullptr)
-    return fail(exit_failed, fmt::format("the running gatehouse answered {}", answer.status));
-  if (const auto* problems = object->if_contains("problems"); problems && problems->is_array()) {
-    for (const auto& problem : problems->get_array())
-      if (problem.is_string()) std::fprintf(stderr, "%s\n", problem.get_string().c_str());
-  }
-  const auto* error = object->if_contains("error");
-  return fail(exit_failed, error && error->is_string() ? std::string(error->get_string())
-                                                       : std::string("refused"));
 }
 
 /// Asks the running gatehouse and prints its JSON, or what `words` makes of it.
@@ -191,24 +89,31 @@ int status(const Options& options) {
   });
 }
 
-int print_certificates(const Options& options, const std::string& body) {
-  if (options.json) return say(body);
-  const auto table = certificate_table(body);
-  return table ? say(*table) : fail(exit_failed, table.error().context);
+int notify_test(const Options& options) {
+  const Loaded loaded = load_file(options);
+  if (!loaded.snapshot) return loaded.status;
+  const auto results = send_test_notifications(loaded.snapshot->notify);
+  if (results.empty()) {
+    return fail(exit_usage,
+                fmt::format("{} tells nobody: add email, webhook or exec to its section [notify]",
+                            loaded.source.file));
+  }
+  const int said = say(options.json ? notify_results_json(results) : notify_results_text(results));
+  const bool all = std::ranges::all_of(results, [](const auto& one) { return one.error.empty(); });
+  return all ? said : exit_failed;
 }
 
-int list_certificates(const Options& options) {
-  const Target target = find_running(options);
-  if (!target.client) return target.status;
-  const auto answer = target.client->request("GET", "/api/certificates");
-  if (answer) {
-    return answer->status == 200 ? print_certificates(options, answer->body)
-                                 : fail_refused(*answer);
+int import_from(const Options& options) {
+  const Loaded loaded = load_file(options);
+  if (!loaded.snapshot) return loaded.status;
+  const auto report = import_certificates(options.import_from, *loaded.snapshot, options.dry_run);
+  if (!report) {
+    const bool usage = report.error().kind == base::ErrorKind::invalid;
+    return fail(usage ? exit_usage : exit_failed, report.error().context);
   }
-  if (!nobody_there(answer.error()) || !target.snapshot) return fail_unanswered(answer.error());
-  const auto stored = stored_certificates(target.snapshot->server.storage);
-  if (!stored) return fail(exit_failed, stored.error().context);
-  return print_certificates(options, admin::certificates_json(*stored) + "\n");
+  const int said = say(options.json ? import_json(*report, options.dry_run) + "\n"
+                                    : import_text(*report, options.dry_run));
+  return said == exit_well && !report->problems.empty() ? int{exit_failed} : said;
 }
 
 int version(const Options& options) {
@@ -238,8 +143,15 @@ class Grammar {
         with_config(add(app_, "check", "Check the configuration; show what it serves", check)));
     CLI::App* const certs = app_.add_subcommand("certs", "Certificates");
     certs->require_subcommand(1);
-    asks(add(*certs, "list", "List certificates, from the running gatehouse or from storage",
-             list_certificates));
+    declare_certificates(*certs);
+    declare_import(*certs);
+    declare_doctor();
+    CLI::App* const notify = app_.add_subcommand("notify", "Notifications");
+    notify->require_subcommand(1);
+    with_json(with_config(add(*notify, "test",
+                              "Send a test by every way of [notify]; say what "
+                              "became of it",
+                              notify_test)));
     asks(add(app_, "status", "Workers, connections and requests of the running gatehouse", status));
     asks(add(app_, "reload", "Make the running gatehouse read its configuration again", reload));
     asks(add(app_, "stop", "Drain and stop the running gatehouse", stop));
@@ -248,6 +160,24 @@ class Grammar {
 
   CLI::App& app() { return app_; }
   Command chosen() const { return chosen_; }
+
+  /// The library says of an unknown command only that one is required.
+  std::string words_for(const CLI::ParseError& mistake) {
+    const auto left = app_.remaining(true);
+    const bool required =
+        mistake.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);
+    if (!required || left.empty() || chosen_ != nullptr) return mistake.what();
+    CLI::App* within = &app_;
+    for (auto inner = within->get_subcommands(); !inner.empty(); inner = within->get_subcommands())
+      within = inner.front();
+    std::vector<std::string> names;
+    for (const CLI::App* command : within->get_subcommands({}))
+      names.push_back(command->get_name());
+    if (names.empty()) return mistake.what();
+    const std::vector<std::string_view> known(names.begin(), names.end());
+    return fmt::format("'{}' is no command{}", left.front(),
+                       config::did_you_mean(left.front(), known));
+  }
 
  private:
   CLI::App* add(CLI::App& parent, const char* name, const char* text, Command command) {
@@ -270,6 +200,58 @@ class Grammar {
     command->add_option("--admin", options_.admin,
                         "Address of the admin interface; else the configuration's "
                         "(a TCP one takes its token from $GATEHOUSE_ADMIN_TOKEN)");
+  }
+  CLI::App* named(CLI::App* command) {
+    command->add_option("NAME", options_.name, "Host name of the certificate")->required();
+    return command;
+  }
+  CLI::App* forced(CLI::App* command, const char* text) {
+    command->add_flag("--force", options_.force, text);
+    return command;
+  }
+  void declare_certificates(CLI::App& certs) {
+    asks(add(certs, "list", "List certificates, from the running gatehouse or from storage",
+             list_certificates));
+    asks(named(add(certs, "show", "All that is known of one certificate", show_certificate)));
+    asks(forced(named(add(certs, "renew", "Order a new certificate now", renew_certificate)),
+                "Also when it is not due"));
+    CLI::App* const revoke = named(
+        add(certs, "revoke", "Revoke a certificate; a new one is ordered", revoke_certificate));
+    revoke->add_option("--reason", options_.reason,
+                       std::string("Why: ") + admin::revocation_reasons);
+    asks(revoke);
+    CLI::App* const exported =
+        forced(named(add(certs, "export", "Write a certificate, its chain and its key to a folder",
+                         export_certificate)),
+               "Replace files that are there");
+    exported->add_option("DIR", options_.folder, "Folder, made if it is not there")->required();
+    with_json(with_config(exported));
+    with_json(
+        with_config(add(certs, "root", "Print the root of gatehouse's own authority", print_root)));
+    CLI::App* const rollover =
+        add(certs, "rollover", "Give the account at a CA a new key", roll_over_accounts);
+    rollover->add_option("CA", options_.authority, "Its name in the configuration; else all");
+    asks(rollover);
+  }
+  void declare_doctor() {
+    CLI::App* const doctor = add(
+        app_, "doctor", "Find out why a host has no certificate, or whether all is well", examine);
+    doctor->add_option("HOST", options_.name, "Host name")->required();
+    doctor->add_option("--address", options_.address,
+                       "Look at this IP address instead of those in the DNS");
+    doctor->add_option("--http-port", options_.http_port, "Seen from outside, default 80");
+    doctor->add_option("--https-port", options_.https_port, "Seen from outside, default 443");
+    asks(doctor);
+  }
+  void declare_import(CLI::App& certs) {
+    CLI::App* const command = add(
+        certs, "import", "Take over what another client has obtained; orders nothing", import_from);
+    command
+        ->add_option("FROM", options_.import_from,
+                     "certbot:/etc/letsencrypt, caddy:DIR, traefik:acme.json or lego:DIR")
+        ->required();
+    command->add_flag("--dry-run", options_.dry_run, "Only say what would be done");
+    with_json(with_config(command));
   }
   void declare_proxy() {
     CLI::App* const command =
@@ -303,7 +285,7 @@ int run_command_line(int argc, const char* const* argv) {
   } catch (const CLI::Success& help) {
     return grammar.app().exit(help);
   } catch (const CLI::ParseError& mistake) {
-    return fail(exit_usage, fmt::format("{}; see 'gatehouse --help'", mistake.what()));
+    return fail(exit_usage, fmt::format("{}; see 'gatehouse --help'", grammar.words_for(mistake)));
   }
   try {
     return grammar.chosen()(options);

@@ -1,7 +1,8 @@
-// The command line: `gatehouse run | proxy | check | certs list | status | reload | stop |
-// version`.
+// The command line: `gatehouse run | proxy | check | certs … | doctor | notify test | status |
+// reload | stop | version`.
 //
-// Parses and delegates: the proxy is Application, a running one is asked through admin::Client.
+// Parses and delegates: the proxy is Application, a running one is asked through admin::Client; the
+// commands about certificates are in certificate_commands and doctor.
 // Output for people, or for programs with --json; errors are one line on standard error.
 #pragma once
 

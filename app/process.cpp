@@ -4,6 +4,7 @@
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -24,10 +25,15 @@ void prepare_process() {
   }
   forbid_core_dumps();
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGCHLD, SIG_DFL);  // ignored by our parent, it would hide how our children ended
 }
 
 void forbid_core_dumps() {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+void return_spare_memory() {
+  ::malloc_trim(0);
 }
 
 base::Result<void> prepare_storage_folder(const std::string& folder, const base::Account* account) {

@@ -16,6 +16,9 @@ void prepare_process();
 /// Core dumps off, again: changing the user turns them on.
 void forbid_core_dumps();
 
+/// Gives back to the kernel what a large configuration needed only while it was read.
+void return_spare_memory();
+
 /// Creates the storage folder (0700) if it is missing. With `account`, gives it to that user if it
 /// is root's; what lies in it is left as it is.
 base::Result<void> prepare_storage_folder(const std::string& folder, const base::Account* account);

@@ -1,6 +1,5 @@
 #include "app/start_report.hpp"
 
-#include <map>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -37,9 +36,7 @@ std::string hosts(const config::Snapshot& snapshot) {
 }
 
 // "3 active, 1 ordering".
-std::string states(const std::vector<acme::CertificateStatus>& certificates) {
-  std::map<std::string, size_t> counts;
-  for (const auto& certificate : certificates) ++counts[certificate.state];
+std::string states(const std::map<std::string, size_t>& counts) {
   std::string out;
   for (const auto& [state, count] : counts) {
     if (!out.empty()) out += ", ";
@@ -51,7 +48,7 @@ std::string states(const std::vector<acme::CertificateStatus>& certificates) {
 }  // namespace
 
 void report_start(const config::Snapshot& snapshot, const std::string& source, size_t workers,
-                  const std::vector<acme::CertificateStatus>& certificates) {
+                  const std::map<std::string, size_t>& certificates) {
   const config::Server& server = snapshot.server;
   base::log::info("gatehouse {} runs {} as process {}", GATEHOUSE_VERSION, source, ::getpid());
   base::log::info("listening: https {} · http {} · {} worker{}", addresses(server.https),

@@ -1,11 +1,12 @@
-// Outgoing control requests over HTTP(S): ACME, the on-demand question, providers.
+// Outgoing control requests over HTTP(S), and mail: ACME, the on-demand question, notifications.
 //
-// Not the data path: proxied requests never pass here. libcurl behind a coroutine; the only file
-// that knows libcurl is fetch.cpp. Lives on the control thread's io_context, and only there.
+// Not the data path: proxied requests never pass here. libcurl behind a coroutine; the only files
+// that know libcurl are fetch*. Lives on the control thread's io_context, and only there.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "base/error.hpp"
+#include "base/mail_message.hpp"
 
 namespace gatehouse::base {
 
@@ -41,6 +43,20 @@ struct FetchResponse {
   std::string_view field(std::string_view name) const;
 };
 
+/// How a message is handed to its mail server (RFC 5321, submission by RFC 6409).
+struct MailRequest {
+  MailMessage message;
+  std::string host;
+  uint16_t port = 587;
+  bool implicit_tls = false;  // from the first byte (RFC 8314), instead of STARTTLS
+  bool tls_required = true;   // false: unencrypted where the server offers no STARTTLS
+  std::string user;           // empty: no authentication
+  std::string password;       // never sent unencrypted
+  std::string ca_file;        // as FetchRequest's
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds timeout{45'000};  // the whole conversation
+};
+
 class Fetcher {
  public:
   /// Keeps connections for reuse. Must outlive every fetch() it started.
@@ -52,6 +68,11 @@ class Fetcher {
   /// One request. Honours HTTPS_PROXY and NO_PROXY. Any status is a success; an Error says that
   /// no whole response came: resolve, refused, timeout, tls, reset, limit (the body's size).
   boost::asio::awaitable<Result<FetchResponse>> fetch(FetchRequest request);
+
+  /// Hands one message over, one after the other. Well: the server has taken it for every
+  /// recipient. Errors as those of fetch(), and denied (the user or the password), invalid (what
+  /// must not stand in a mail).
+  boost::asio::awaitable<Result<void>> send_mail(MailRequest request);
 
  private:
   struct State;

@@ -129,4 +129,14 @@ void append_json_escaped(std::string& out, std::string_view text) {
   out.resize(before + static_cast<size_t>(json_escape(begin, text) - begin));
 }
 
+void append_harmless(std::string& out, std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && text[end] != '"' && text[end] != '\\') ++end;
+    append_json_escaped(out, text.substr(at, end - at));
+    if (end < text.size()) out += text[end++];
+    at = end;
+  }
+}
+
 }  // namespace gatehouse::base

@@ -1,4 +1,4 @@
-// Text made safe inside a JSON string, whatever bytes it holds.
+// Text made safe inside a JSON string, or on a terminal, whatever bytes it holds.
 //
 // Not a JSON writer: only the inside of a string. No allocation, pure, any thread.
 #pragma once
@@ -18,5 +18,9 @@ inline constexpr size_t json_escape_growth = 6;
 char* json_escape(char* out, std::string_view text);
 
 void append_json_escaped(std::string& out, std::string_view text);
+
+/// For people: a line stays one line, and harmless on a terminal, whatever a peer put into it. What
+/// JSON would escape is escaped here too, quotes and backslashes aside.
+void append_harmless(std::string& out, std::string_view text);
 
 }  // namespace gatehouse::base

@@ -75,18 +75,6 @@ std::string timestamp() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(seconds), milliseconds % 1000);
 }
 
-// A line stays one line, and harmless on a terminal, whatever a peer put into it: what JSON would
-// escape is escaped here too, quotes and backslashes aside.
-void append_harmless(std::string& out, std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    size_t end = at;
-    while (end < text.size() && text[end] != '"' && text[end] != '\\') ++end;
-    append_json_escaped(out, text.substr(at, end - at));
-    if (end < text.size()) out += text[end++];
-    at = end;
-  }
-}
-
 std::string line_of(Level level, std::string_view text, bool json) {
   std::string line;
   if (json) {

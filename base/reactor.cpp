@@ -72,6 +72,9 @@ void Reactor::remove(Source& source) {
 
 void Reactor::close(Source& source) {
   if (source.fd_ < 0) return;
+  // Closing it takes it out of the set only if nobody else has the same open file: another worker
+  // with the same listener, or a child process before it has closed its own.
+  remove(source);
   ::close(source.fd_);
   source.fd_ = -1;
 }

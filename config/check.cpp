@@ -21,6 +21,7 @@ void check_authorities(Draft& draft);
 void check_hosts_are_unique(Draft& draft);
 void check_upstreams(Draft& draft);
 void check_certificate_modes(Draft& draft);
+void check_challenges(Draft& draft, bool any_orders);
 
 }  // namespace
 
@@ -73,6 +74,13 @@ std::vector<std::string_view> authority_names(const Draft& draft) {
   return names;
 }
 
+/// Where a built-in authority gives out account bindings; empty: it needs none.
+std::string_view binding_source(std::string_view name) {
+  if (name == "zerossl") return "at https://app.zerossl.com/developer (EAB Credentials)";
+  if (name == "google") return "with `gcloud publicca external-account-keys create`";
+  return {};
+}
+
 void check_authorities(Draft& draft) {
   auto& authorities = draft.snapshot.acme.authorities;
   for (const auto& use : draft.ca_uses) {
@@ -88,12 +96,27 @@ void check_authorities(Draft& draft) {
                       in_quotes(use.text), did_you_mean(use.text, authority_names(draft))));
       continue;
     }
-    const bool needs_binding = use.text == "zerossl" || use.text == "google";
-    if (needs_binding && authority->eab_kid.empty() && draft.whole) {
+    const auto binding = binding_source(use.text);
+    if (!binding.empty() && authority->eab_kid.empty() && draft.whole) {
       draft.findings.add(use.mark, use.key,
-                         fmt::format("{0} demands an account binding: add [ca.{0}] with eab = {{ "
-                                     "kid = \"…\", hmac_key_file = \"…\" }}",
-                                     use.text));
+                         fmt::format("{0} demands an account binding: get its kid and key {1}, and "
+                                     "add [ca.{0}] with eab = {{ kid = \"…\", hmac_key_file = "
+                                     "\"…\" }}",
+                                     use.text, binding));
+    }
+    if (use.text == "internal" && draft.ca_uses.size() > 1) {
+      draft.findings.add(use.mark, use.key,
+                         "internal signs every name, so no other authority would be asked: name "
+                         "it alone, or give single sites certificates = \"internal\"");
+    }
+    const bool twice = std::any_of(authorities.begin(), authorities.end(), [&](const auto& other) {
+      return other.directory == authority->directory;
+    });
+    if (twice) {
+      draft.findings.add(
+          use.mark, use.key,
+          fmt::format("{} is in the list already: name each authority once", in_quotes(use.text)));
+      continue;
     }
     authorities.push_back(*authority);
   }
@@ -191,14 +214,25 @@ void check_upstreams(Draft& draft) {
   }
 }
 
-bool is_address(std::string_view host) {
-  if (host.starts_with('[')) return true;
-  const auto last = host.substr(host.rfind('.') == host.npos ? 0 : host.rfind('.') + 1);
-  return std::all_of(last.begin(), last.end(), [](char c) { return c >= '0' && c <= '9'; });
+/// Not one of those that mean another machine in every network (RFC 6890).
+bool is_public_address(std::string_view host) {
+  static constexpr std::string_view local[] = {"0.0.0.0/8",      "10.0.0.0/8",     "100.64.0.0/10",
+                                               "127.0.0.0/8",    "169.254.0.0/16", "172.16.0.0/12",
+                                               "192.168.0.0/16", "224.0.0.0/3"};
+  static constexpr std::string_view given_out = "2000::/3";
+  if (host.starts_with('[')) {
+    host = host.substr(1, host.size() - 2);
+    return parse_network(given_out)->contains(boost::asio::ip::make_address(std::string(host)));
+  }
+  const auto address = boost::asio::ip::make_address(std::string(host));
+  return std::none_of(std::begin(local), std::end(local), [&](std::string_view network) {
+    return parse_network(network)->contains(address);
+  });
 }
 
 /// Why a CA will not certify the host for a site with certificates = "auto"; empty: it may.
-std::string issuance_problem(const std::string& host, bool public_authority) {
+std::string issuance_problem(const HostGlob& glob, bool public_authority) {
+  const std::string& host = glob.text;
   if (host == "*") {
     return "stands for any host: write certificates = \"on_demand\" (or \"internal\", \"off\", or "
            "the site's own certificate and key)";
@@ -207,8 +241,9 @@ std::string issuance_problem(const std::string& host, bool public_authority) {
     return "is a wildcard, which needs dns-01, not supported in this version: use certificates = "
            "\"on_demand\", or the site's own certificate and key";
   }
-  if (is_address(host)) {
-    return "is an address, for which this version orders no certificate: use certificates = "
+  if (glob.is_address()) {
+    if (!public_authority || is_public_address(host)) return {};
+    return "is an address of a private network, which no public CA certifies: use certificates = "
            "\"internal\" or \"off\", or the site's own certificate and key";
   }
   if (host.find('_') != host.npos) {
@@ -227,8 +262,11 @@ class ModeCheck {
   explicit ModeCheck(Draft& draft) : draft_(draft) {
     const auto& authorities = draft.snapshot.acme.authorities;
     internal_ = !authorities.empty() && authorities.front().name == "internal";
-    public_ =
-        !authorities.empty() && !internal_ && !draft.authorities.contains(authorities.front().name);
+    const auto is_public = [&draft](const auto& authority) {
+      return !draft.authorities.contains(authority.name);
+    };
+    public_ = !authorities.empty() && !internal_ &&
+              std::all_of(authorities.begin(), authorities.end(), is_public);
   }
 
   void check(const Site& site, const SiteDraft& marks) {
@@ -236,6 +274,7 @@ class ModeCheck {
         site.certificates == CertificateMode::automatic && !marks.own_files_given;
     const bool on_demand = site.certificates == CertificateMode::on_demand;
     const bool orders = (automatic || on_demand) && !internal_;
+    any_orders_ = any_orders_ || orders;
     if (site.certificates == CertificateMode::off) {
       once(no_http_, draft_.http_off, marks,
            "is \"off\", but server.http is []: such a site needs a plain HTTP address");
@@ -243,15 +282,15 @@ class ModeCheck {
       once(no_https_, draft_.https_off, marks,
            "needs an HTTPS address, but server.https is []: add one, or write certificates = "
            "\"off\"");
-      once(no_challenge_, draft_.http_off && orders, marks,
-           "orders certificates with http-01, but server.http is []: add an address that the CA "
-           "reaches as port 80, or use the site's own certificate and key");
     }
     once(no_section_, on_demand && !draft_.snapshot.on_demand.configured && draft_.whole, marks,
          "is \"on_demand\", but [on_demand] is missing: add it with ask (a URL that decides) or "
          "allow (a list of hosts)");
     if (automatic && orders) check_hosts(site, marks);
   }
+
+  /// Of those checked so far, whether one needs a CA.
+  bool any_orders() const { return any_orders_; }
 
  private:
   /// The cause is one, in another section: the first site it concerns is enough.
@@ -264,7 +303,7 @@ class ModeCheck {
   void check_hosts(const Site& site, const SiteDraft& marks) {
     for (size_t i = 0; i < site.hosts.size(); ++i) {
       const auto& host = site.hosts[i].text;
-      const auto problem = issuance_problem(host, public_);
+      const auto problem = issuance_problem(site.hosts[i], public_);
       if (problem.empty()) continue;
       draft_.findings.add(marks.hosts[i], marks.path + ".hosts", in_quotes(host) + " " + problem);
     }
@@ -273,9 +312,9 @@ class ModeCheck {
   Draft& draft_;
   bool internal_ = false;
   bool public_ = false;
+  bool any_orders_ = false;
   bool no_http_ = false;
   bool no_https_ = false;
-  bool no_challenge_ = false;
   bool no_section_ = false;
 };
 
@@ -284,6 +323,20 @@ void check_certificate_modes(Draft& draft) {
   for (size_t i = 0; i < draft.sites.size(); ++i) {
     if (draft.sites[i].mode_known) modes.check(draft.snapshot.sites[i], draft.sites[i]);
   }
+  check_challenges(draft, modes.any_orders());
+}
+
+/// Without a plain listener there is nothing to answer http-01 with.
+void check_challenges(Draft& draft, bool any_orders) {
+  if (!draft.http_off) return;
+  for (const auto& use : draft.challenges) {
+    if (use.text != "http-01" || !any_orders) continue;
+    draft.findings.add(use.mark, use.key,
+                       "http-01 is answered on the plain HTTP addresses, but server.http is []: "
+                       "leave it out and use tls-alpn-01, or add an address that the CA reaches as "
+                       "port 80");
+  }
+  std::erase(draft.snapshot.acme.challenges, "http-01");
 }
 
 }  // namespace

@@ -52,8 +52,9 @@ std::string_view word(CertificateMode mode) {
 }
 
 std::string certificates(const Site& site, const Snapshot& snapshot) {
-  const auto authority =
-      snapshot.acme.authorities.empty() ? std::string() : snapshot.acme.authorities.front().name;
+  std::string authority;  // those that are tried, in order
+  for (const auto& one : snapshot.acme.authorities)
+    authority += (authority.empty() ? "" : ", ") + one.name;
   std::string result;
   switch (site.certificates) {
     case CertificateMode::automatic:
@@ -128,6 +129,19 @@ std::string methods(const Route& route) {
          " ";
 }
 
+/// Where messages go, without what lets anyone else write there.
+std::string notified(const Notify& notify) {
+  std::string result;
+  const auto add = [&](const std::string& way) { result += (result.empty() ? "" : " · ") + way; };
+  if (notify.email) {
+    const auto to = shown(notify.email->to, hosts_shown_max, [](const auto& one) { return one; });
+    add(fmt::format("mail to {} by {}", to, notify.email->server()));
+  }
+  if (notify.webhook) add("webhook " + notify.webhook->server());
+  if (!notify.exec.empty()) add("exec " + notify.exec.front());
+  return result;
+}
+
 void describe_site(const Site& site, const Snapshot& snapshot, std::string& out) {
   const auto hosts = shown(site.hosts, hosts_shown_max, [](const auto& host) { return host.text; });
   out += fmt::format("  {} → {}, {}\n", hosts,
@@ -155,11 +169,19 @@ std::string describe(const Snapshot& snapshot) {
   }
   if (snapshot.on_demand.configured) {
     const auto& on_demand = snapshot.on_demand;
-    const auto allow =
-        shown(on_demand.allow, hosts_shown_max, [](const auto& host) { return host.text; });
-    out += fmt::format("on demand  {}{}{}\n", on_demand.ask.empty() ? "" : "ask " + on_demand.ask,
-                       !on_demand.ask.empty() && !allow.empty() ? " · " : "",
-                       allow.empty() ? "" : "allow " + allow);
+    std::string who = on_demand.ask.empty() ? "" : "ask " + on_demand.ask;
+    const auto add = [&who](std::string_view word, const std::vector<HostGlob>& hosts) {
+      if (hosts.empty()) return;
+      const auto text = [](const HostGlob& host) { return host.text; };
+      who += fmt::format("{}{} {}", who.empty() ? "" : " · ", word,
+                         shown(hosts, hosts_shown_max, text));
+    };
+    add("allow", on_demand.allow);
+    add("deny", on_demand.deny);
+    out += fmt::format("on demand  {}\n", who);
+  }
+  if (const auto told = notified(snapshot.notify); !told.empty()) {
+    out += fmt::format("notify     {}\n", told);
   }
   out += plural(snapshot.sites.size(), "site") + "\n";
   const auto count = std::min(snapshot.sites.size(), sites_shown_max);
@@ -296,6 +318,17 @@ std::string describe_json(const Snapshot& snapshot) {
   json.flag("configured", snapshot.on_demand.configured);
   json.field("ask", snapshot.on_demand.ask);
   json.list("allow", snapshot.on_demand.allow, [](const auto& host) { return host.text; });
+  json.list("deny", snapshot.on_demand.deny, [](const auto& host) { return host.text; });
+  json.close('}');
+  json.key("notify");
+  json.open('{');
+  const auto& notify = snapshot.notify;
+  if (notify.email) {
+    json.list("email", notify.email->to, same);
+    json.field("server", notify.email->server());
+  }
+  if (notify.webhook) json.field("webhook", notify.webhook->server());
+  if (!notify.exec.empty()) json.field("exec", notify.exec.front());
   json.close('}');
   json.key("sites");
   json.open('[');

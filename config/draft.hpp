@@ -52,6 +52,7 @@ struct Draft {
   std::map<std::string, Mark> sections;  // "server", "upstream.shop": where each was first given
   std::map<std::string, CertificateAuthority> authorities;  // from [ca.NAME]
   std::vector<Use> ca_uses;
+  std::vector<Use> challenges;  // of [acme], as far as they are well
   std::vector<ListenerDraft> listeners;
   bool http_given = false;  // server.http is in a file
   bool https_given = false;

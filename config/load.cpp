@@ -12,6 +12,7 @@
 #include "config/draft.hpp"
 #include "config/files.hpp"
 #include "config/parse_acme.hpp"
+#include "config/parse_notify.hpp"
 #include "config/parse_server.hpp"
 #include "config/parse_site.hpp"
 #include "config/parse_upstream.hpp"
@@ -137,6 +138,7 @@ void Loader::parse(const std::string& text, uint32_t source) {
   collect_imports(root, imports);
   parse_server_sections(root, draft_);
   parse_acme_sections(root, draft_);
+  parse_notify_section(root, draft_);
   parse_sites(root, draft_);
   parse_upstreams(root, draft_);
   root.finish();

@@ -1,4 +1,4 @@
-// The sections about certificates: [acme], [ca.NAME], [on_demand], [notify]. Control thread.
+// The sections about certificates: [acme], [ca.NAME], [on_demand]. Control thread.
 #pragma once
 
 #include <optional>

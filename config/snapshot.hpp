@@ -44,8 +44,11 @@ struct Network {
 
 /// A host pattern: "example.com", "*.example.com" (exactly one label more), or "*".
 struct HostGlob {
-  std::string text;                           // lower case
+  std::string text;                           // lower case; an IPv6 address in brackets
   bool matches(std::string_view host) const;  // `host` in lower case, without port
+  bool is_address() const;
+  /// As certificates and handshakes name it: an IPv6 address without brackets.
+  std::string_view name() const;
 };
 
 enum class LogLevel : uint8_t { trace, debug, info, warn, error };
@@ -103,6 +106,13 @@ struct Limits {
   uint32_t http2_streams = 128;     // concurrent, a connection
 };
 
+/// A DNS resolver to ask: "10.0.0.53", "[::1]:5353".
+struct NameServer {
+  boost::asio::ip::address address;
+  uint16_t port = 53;
+  bool operator==(const NameServer&) const = default;
+};
+
 /// One certificate authority, built in or from [ca.NAME].
 struct CertificateAuthority {
   std::string name;       // "letsencrypt", "my-ca"; also its folder in storage
@@ -111,7 +121,12 @@ struct CertificateAuthority {
   std::string profile;
   std::string staging;
   std::string eab_kid;
-  std::string eab_hmac_key;  // base64url text, read from eab.hmac_key_file
+  std::string eab_hmac_key;       // base64url text, read from eab.hmac_key_file
+  bool profile_required = false;  // rather no certificate than one of another profile
+  std::vector<std::string> caa_identities = {};  // lower case; empty: as known of the directory
+  std::string staging_eab_kid = {};              // the binding of the account at `staging`;
+  std::string staging_eab_hmac_key = {};         // empty: the same as above
+  bool operator==(const CertificateAuthority&) const = default;
 };
 
 struct Acme {
@@ -121,14 +136,46 @@ struct Acme {
   KeyType key_type = KeyType::p256;
   std::optional<Duration> renew_before;
   std::string preferred_chain;
+  bool caa = true;                    // look at the CAA records before the CA is asked
+  std::vector<NameServer> resolvers;  // empty: those of /etc/resolv.conf
 };
 
 struct OnDemand {
   bool configured = false;  // the section is there
   std::string ask;
   std::vector<HostGlob> allow;
+  std::vector<HostGlob> deny;  // goes before the two
   Duration wait = std::chrono::seconds(12);
   OnTimeout on_timeout = OnTimeout::fallback;
+};
+
+/// Who is told of what happens to certificates, and how.
+struct Notify {
+  struct Email {
+    std::vector<std::string> to;
+    std::string from;
+    std::string host;  // a name or an address, without brackets
+    uint16_t port = 0;
+    bool implicit_tls = false;  // smtps://; otherwise STARTTLS
+    std::string user;           // empty: no authentication, and STARTTLS only if it is offered
+    std::string password;
+    std::string trust;  // path of a PEM root besides the system's
+    /// "smtp://mail.example.com:587"
+    std::string server() const;
+  };
+  struct Webhook {
+    std::string url;
+    std::string secret;  // empty: unsigned
+    std::string trust;
+    /// "https://hooks.example.com": the rest of such an address is often a secret.
+    std::string server() const;
+  };
+
+  std::optional<Email> email;
+  std::optional<Webhook> webhook;
+  std::vector<std::string> exec;    // program and arguments; empty: none
+  std::vector<std::string> events;  // words for acme::Event::Kind; empty: all
+  uint32_t max_reminders = 30;      // days that a certificate is served past its end
 };
 
 /// Fields to set (replace), add and remove; names as written, matched without regard to case.
@@ -234,6 +281,7 @@ struct Snapshot {
   Limits limits;
   Acme acme;
   OnDemand on_demand;
+  Notify notify;
   std::vector<Site> sites;
   /// Groups by name. An address written straight into a site gets a group named by that address.
   std::map<std::string, Upstream> upstreams;

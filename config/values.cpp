@@ -384,9 +384,21 @@ bool Network::contains(const ip::address& candidate) const {
   return same(address.to_v6().to_bytes(), other.to_v6().to_bytes());
 }
 
+bool HostGlob::is_address() const {
+  if (text.starts_with('[')) return true;
+  const size_t dot = text.rfind('.');
+  const auto last = std::string_view(text).substr(dot == text.npos ? 0 : dot + 1);
+  return std::all_of(last.begin(), last.end(), is_digit);
+}
+
+std::string_view HostGlob::name() const {
+  if (!text.starts_with('[')) return text;
+  return std::string_view(text).substr(1, text.size() - 2);
+}
+
 bool HostGlob::matches(std::string_view host) const {
   if (text == "*") return !host.empty();
-  if (!text.starts_with("*.")) return text == host;
+  if (!text.starts_with("*.")) return text == host || name() == host;
   const auto dot = host.find('.');
   return dot != host.npos && dot != 0 && host.substr(dot) == std::string_view(text).substr(1);
 }

@@ -76,11 +76,13 @@ base::Task<void> Connection::run() {
     ready = co_await securing;
     worker_.metrics().add(ready ? Metric::handshakes_completed : Metric::handshakes_failed);
   }
-  if (ready) {
+  if (ready && !proved_) {
     auto choosing = speaks_http2();
     const bool http2 = co_await choosing;
     auto serving = http2 ? serve_http2() : serve_http1();
     co_await serving;
+  }
+  if (ready) {
     auto lingering = linger();
     co_await lingering;
   }
@@ -118,16 +120,24 @@ base::Task<bool> Connection::secure() {
   auto reading = read_hello(hello);
   const bool whole = co_await reading;
   if (!whole) co_return false;
-  const SiteRules* site = hello.server_name.empty() ? policy->router.default_site()
-                                                    : policy->router.find_site(hello.server_name);
+  if (hello.offers_acme) {
+    auto proving = prove(hello);
+    co_return co_await proving;
+  }
+  std::string address;
+  const bool named = !hello.server_name.empty();
+  const SiteRules* site =
+      named ? policy->router.find_site(hello.server_name) : site_of_address(address);
+  const std::string& name = named ? hello.server_name : address;
+  if (!named && site == nullptr) site = policy->router.default_site();
   if (site == nullptr || site->settings->certificates == config::CertificateMode::off) {
-    co_return refuse_handshake(hello.server_name.empty() ? tls::Alert::handshake_failure
-                                                         : tls::Alert::unrecognized_name);
+    co_return refuse_handshake(named ? tls::Alert::unrecognized_name
+                                     : tls::Alert::handshake_failure);
   }
   if (hello.has_alpn && !hello.offers_http1 && !hello.offers_h2) {
     co_return refuse_handshake(tls::Alert::no_application_protocol);
   }
-  auto choosing = certificate_for(hello, *site);
+  auto choosing = certificate_for(name, *site);
   tls::CertificatePtr certificate = co_await choosing;
   if (certificate == nullptr) co_return false;
   certificate_ = certificate;
@@ -175,25 +185,53 @@ base::Task<bool> Connection::read_hello(tls::ClientHello& hello) {
   co_return false;
 }
 
+// A CA that validates TLS-ALPN-01 (RFC 8737 section 3): the handshake is all there is. Whatever
+// else such a hello offers, it is worth no order, and no request is ever answered behind it.
+base::Task<bool> Connection::prove(const tls::ClientHello& hello) {
+  const tls::CertificatePtr certificate = worker_.challenge_certificate(hello.server_name);
+  if (certificate == nullptr) co_return refuse_handshake(tls::Alert::no_application_protocol);
+  resumable_ = false;
+  const tls::ContextPtr context = worker_.policy()->challenge;
+  auto handshake = complete_handshake(*context, certificate);
+  const bool done = co_await handshake;
+  timer_.disarm();
+  proved_ = must_linger_ = done;
+  if (done) worker_.metrics().add(Metric::challenges_answered);
+  co_return done;
+}
+
+// The site with exactly the address for a host that the client connected to: a client that wants an
+// address names nothing in its hello (RFC 6066 section 3). Null: nobody configured it, and it is
+// worth no certificate of its own.
+const SiteRules* Connection::site_of_address(std::string& address) const {
+  using config::CertificateMode;
+  const Router& router = worker_.policy()->router;
+  if (!router.names_addresses()) return nullptr;
+  const auto destination = destination_of(facts_);
+  if (!destination) return nullptr;
+  const SiteRules* const site = router.find_address(destination->address());
+  if (site == nullptr) return nullptr;
+  const auto mode = site->settings->certificates;
+  if (mode != CertificateMode::automatic && mode != CertificateMode::internal) return nullptr;
+  address = destination->address().to_string();
+  return site;
+}
+
 // The table, or whoever keeps it: a handshake that waits for an issuance holds the raw bytes of its
 // ClientHello and no SSL object.
-base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHello& hello,
+base::Task<tls::CertificatePtr> Connection::certificate_for(const std::string& name,
                                                             const SiteRules& site) {
   const auto table = worker_.certificates();
-  if (hello.server_name.empty()) {
+  if (name.empty()) {
     if (table->default_certificate() == nullptr) refuse_handshake(tls::Alert::handshake_failure);
     co_return table->default_certificate();
   }
   const bool on_demand = site.settings->certificates == config::CertificateMode::on_demand;
-  const auto found = table->find(hello.server_name);
+  const auto found = table->find(name);
   using Match = tls::CertificateTable::Match;
   if (found.match == Match::exact || found.match == Match::wildcard) {
-    if (on_demand) worker_.seen(hello.server_name);
+    worker_.seen(name);
     co_return *found.certificate;
-  }
-  if (hello.offers_acme && !hello.offers_http1 && !hello.offers_h2) {
-    refuse_handshake(tls::Alert::no_application_protocol);
-    co_return nullptr;
   }
   stream_.observe(this);
   timer_.disarm();  // the keeper of the table has limits of its own
@@ -205,7 +243,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHel
   };
   const auto wish = std::make_shared<Wish>();
   wish_ = &wish->delivered;
-  worker_.acquire(hello.server_name, facts_.text, [wish](tls::Acquired result) {
+  worker_.acquire(name, facts_.text, [wish](tls::Acquired result) {
     if (wish->delivered.happened()) return;
     wish->acquired = std::move(result);
     wish->delivered.set();
@@ -229,6 +267,7 @@ base::Task<tls::CertificatePtr> Connection::certificate_for(const tls::ClientHel
       worker_.metrics().add(Metric::fallback_served);
       facts_.stand_in = on_demand;
       facts_.retry_after = acquired.retry_after;
+      if (on_demand) facts_.why = acquired.why;
       break;
     case tls::Acquired::Outcome::ready:
       break;
@@ -341,7 +380,9 @@ void Connection::on_session_ended() {
 
 bool Connection::serves(std::string_view host) {
   if (!facts_.encrypted) return true;
-  return host == facts_.server_name || (!facts_.stand_in && certificate_->covers(host));
+  if (host == facts_.server_name) return true;
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  return !facts_.stand_in && certificate_->covers(host);
 }
 
 base::Task<void> Connection::answer_refusal(http::ServerStream& stream, http::Refusal refusal) {

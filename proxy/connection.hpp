@@ -57,8 +57,9 @@ class Connection final : public base::Retirable,
   base::Task<bool> meet();
   base::Task<bool> secure();
   base::Task<bool> read_hello(tls::ClientHello& hello);
-  base::Task<tls::CertificatePtr> certificate_for(const tls::ClientHello& hello,
-                                                  const SiteRules& site);
+  base::Task<tls::CertificatePtr> certificate_for(const std::string& name, const SiteRules& site);
+  base::Task<bool> prove(const tls::ClientHello& hello);
+  const SiteRules* site_of_address(std::string& address) const;
   base::Task<bool> complete_handshake(const tls::Context& context, tls::CertificatePtr certificate);
   base::Task<bool> speaks_http2();
   base::Task<void> serve_http1();
@@ -90,6 +91,7 @@ class Connection final : public base::Retirable,
   bool resumable_ = true;
   bool draining_ = false;
   bool must_linger_ = false;
+  bool proved_ = false;  // the handshake was a CA's, and all that it wanted
 
   friend class Worker;
 };

@@ -151,7 +151,7 @@ const Upstream* Exchange::route() {
   if (!admitted(*site_) || redirected_to_https(*site_)) return nullptr;
   if (facts_.stand_in) {
     status_ = 503;
-    reason_ = "the certificate is not there yet";
+    reason_ = facts_.why.empty() ? "the certificate is not there yet" : facts_.why.c_str();
     write_error_page(stream_, {503, static_cast<uint32_t>(facts_.retry_after.count())});
     return nullptr;
   }

@@ -35,6 +35,7 @@ struct ClientFacts {
   std::string_view tls_version;
   bool stand_in = false;  // served behind a self-signed stand-in: requests get 503
   std::chrono::seconds retry_after{0};
+  std::string why;  // of a stand-in, for the access log: visitors are not told
 };
 
 /// Answers the stream's request. Never fails: whatever goes wrong has been answered, or the stream

@@ -13,8 +13,16 @@ using http::ProxyHeaderParse;
 
 namespace {
 
-/// Where the client connected to. Zeroes if nobody can say: the client is still worth naming.
-ip::tcp::endpoint destination_of(const ClientFacts& facts) {
+/// The client is worth naming even if nobody can say where it connected to: zeroes then.
+ip::tcp::endpoint destination_or_any(const ClientFacts& facts) {
+  if (const auto known = destination_of(facts)) return *known;
+  if (facts.address.is_v6()) return {ip::address_v6::any(), 0};
+  return {ip::address_v4::any(), 0};
+}
+
+}  // namespace
+
+std::optional<ip::tcp::endpoint> destination_of(const ClientFacts& facts) {
   if (facts.destination) return *facts.destination;
   sockaddr_storage storage{};
   socklen_t size = sizeof storage;
@@ -22,12 +30,9 @@ ip::tcp::endpoint destination_of(const ClientFacts& facts) {
       facts.socket != nullptr &&
       ::getsockname(facts.socket->fd(), reinterpret_cast<sockaddr*>(&storage), &size) == 0 &&
       storage.ss_family != AF_UNIX;
-  if (known) return internet_endpoint(storage);
-  if (facts.address.is_v6()) return {ip::address_v6::any(), 0};
-  return {ip::address_v4::any(), 0};
+  if (!known) return std::nullopt;
+  return internet_endpoint(storage);
 }
-
-}  // namespace
 
 base::Task<ProxyHeaderParse> read_introduction(tls::Stream& stream) {
   ProxyHeaderParse parse;
@@ -72,7 +77,7 @@ void log_refused_introduction(const ClientFacts& peer, const char* problem,
 http::ProxyHeaderText introduce(config::ProxyProtocol version, const ClientFacts& facts) {
   if (facts.unix_socket) return http::write_proxy_header(version, std::nullopt);
   return http::write_proxy_header(
-      version, http::ProxyAddresses{{facts.address, facts.port}, destination_of(facts)});
+      version, http::ProxyAddresses{{facts.address, facts.port}, destination_or_any(facts)});
 }
 
 }  // namespace gatehouse::proxy

@@ -18,6 +18,10 @@ base::Task<http::ProxyHeaderParse> read_introduction(tls::Stream& stream);
 /// From here on the client is who the header names; otherwise it stays the peer.
 void take_introduction(const http::ProxyHeader& header, ClientFacts& facts);
 
+/// Where the client connected to: as a PROXY header said, else the socket's own address. None: a
+/// Unix socket.
+std::optional<boost::asio::ip::tcp::endpoint> destination_of(const ClientFacts& facts);
+
 /// Why a stream ended before its header was whole; null: nothing was refused, the peer said nothing
 /// and left, or we closed it.
 const char* missing_introduction(tls::Stream& stream);

@@ -57,6 +57,9 @@ base::Result<std::shared_ptr<const Policy>> Policy::build(config::SnapshotPtr sn
   if (!tls12) return tls12.error();
   auto tls13 = tls::Context::server(config::TlsVersion::tls13);
   if (!tls13) return tls13.error();
+  auto challenge = tls::Context::challenge();
+  if (!challenge) return challenge.error();
+  policy->challenge = *challenge;
   policy->tls12 = *tls12;
   policy->tls13 = *tls13;
   policy->server = server_settings(*snapshot);

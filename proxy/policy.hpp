@@ -24,6 +24,7 @@ struct Policy {
   Router router;
   std::vector<Upstream> upstreams;  // by the router's index
   tls::ContextPtr tls12, tls13;     // by the site's tls_min
+  tls::ContextPtr challenge;        // for hellos that offer acme-tls/1
   http::Http1Server::Settings server;
   http::Http2Server::Settings http2_server;
   http::ClientConnection::Settings client;

@@ -1,6 +1,5 @@
 #include "proxy/router.hpp"
 
-#include <functional>
 #include <map>
 #include <unordered_map>
 #include <utility>
@@ -11,12 +10,8 @@ namespace gatehouse::proxy {
 
 namespace {
 
-struct TextHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-};
-
-using SiteIndex = std::unordered_map<std::string, size_t, TextHash, std::equal_to<>>;
+/// By names that the snapshot keeps.
+using SiteIndex = std::unordered_map<std::string_view, size_t>;
 
 constexpr size_t no_site = SIZE_MAX;
 
@@ -97,6 +92,7 @@ struct Router::Tables {
   SiteIndex exact;
   SiteIndex wildcards;  // "*.example.com" by "example.com"
   size_t any = no_site;
+  bool addresses = false;  // among the exact ones
 
   explicit Tables(config::SnapshotPtr s);
   void add_hosts(const config::Site& site, size_t index);
@@ -125,9 +121,10 @@ void Router::Tables::add_hosts(const config::Site& site, size_t index) {
     if (host.text == "*") {
       if (any == no_site) any = index;
     } else if (host.text.starts_with("*.")) {
-      wildcards.emplace(host.text.substr(2), index);
+      wildcards.emplace(std::string_view(host.text).substr(2), index);
     } else {
       exact.emplace(host.text, index);
+      addresses = addresses || host.is_address();
     }
   }
 }
@@ -164,6 +161,16 @@ const SiteRules* Router::find_site(std::string_view host) const {
     if (found != tables_->wildcards.end()) return &tables_->sites[found->second];
   }
   return tables_->at(tables_->any);
+}
+
+const SiteRules* Router::find_address(const boost::asio::ip::address& address) const {
+  const std::string text = address.to_string();
+  const auto found = tables_->exact.find(address.is_v6() ? "[" + text + "]" : text);
+  return found == tables_->exact.end() ? nullptr : &tables_->sites[found->second];
+}
+
+bool Router::names_addresses() const {
+  return tables_->addresses;
 }
 
 const SiteRules* Router::default_site() const {

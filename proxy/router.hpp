@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/asio/ip/address.hpp>
+
 #include "config/snapshot.hpp"
 #include "http/message.hpp"
 
@@ -44,6 +46,9 @@ class Router {
 
   /// `host` in lower case, without port: exact, then wildcard, then "*". Null: no site claims it.
   const SiteRules* find_site(std::string_view host) const;
+  /// The site with exactly this address for a host, or null; and whether any site has one.
+  const SiteRules* find_address(const boost::asio::ip::address& address) const;
+  bool names_addresses() const;
   /// The "*" site, or the only site there is; null otherwise. For connections without SNI.
   const SiteRules* default_site() const;
   /// `scratch` is the caller's, reused; nothing is allocated in the steady state.

@@ -31,10 +31,16 @@ class Worker;
 using LocalResponder = std::function<const std::string*(size_t worker, std::string_view host,
                                                         std::string_view target)>;
 
+/// The certificate for a hello that offers acme-tls/1 (RFC 8737), or null. Called on worker
+/// `worker`'s thread.
+using ChallengeCertificate =
+    std::function<tls::CertificatePtr(size_t worker, const std::string& server_name)>;
+
 struct ServerHooks {
   tls::AcquireCertificate acquire;                    // called on a worker's thread
   LocalResponder local;                               // called on a worker's thread
-  std::function<void(const std::string& name)> seen;  // on-demand name served; any worker's thread
+  ChallengeCertificate challenge_certificate;         // called on a worker's thread
+  std::function<void(const std::string& name)> seen;  // served from the table; any worker's thread
 };
 
 struct ServerStatus {

@@ -63,6 +63,11 @@ class Worker {
   BalanceTurn& balance_turn(size_t upstream_index) { return balance_turns_[upstream_index]; }
   const LocalResponder& local() const { return hooks_.local; }
 
+  /// For a hello that offers acme-tls/1; null: no challenge for that name runs.
+  tls::CertificatePtr challenge_certificate(const std::string& server_name) const {
+    return hooks_.challenge_certificate ? hooks_.challenge_certificate(index_, server_name)
+                                        : nullptr;
+  }
   void acquire(const std::string& name, const std::string& client,
                std::function<void(tls::Acquired)> deliver);
   void seen(const std::string& name);

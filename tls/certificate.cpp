@@ -33,6 +33,7 @@ std::string date_text(WallClock::time_point time);
 std::string usage_problem(X509* leaf);
 std::string chain_problem(X509* leaf, STACK_OF(X509) * chain);
 void append_pem(std::string& text, X509* certificate);
+std::string content_of(const ASN1_INTEGER* number);
 
 }  // namespace
 
@@ -107,6 +108,24 @@ std::string Certificate::fingerprint() const {
   unsigned int length = 0;
   ASSERT(X509_digest(leaf(), EVP_sha256(), digest.data(), &length) == 1);
   return base::hex({reinterpret_cast<const char*>(digest.data()), length});
+}
+
+std::string Certificate::leaf_der() const {
+  unsigned char* bytes = nullptr;
+  const int length = i2d_X509(leaf(), &bytes);
+  ASSERT(length > 0);
+  std::string result(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
+  OPENSSL_free(bytes);
+  return result;
+}
+
+std::string Certificate::renewal_id() const {
+  const ASN1_OCTET_STRING* authority = X509_get0_authority_key_id(leaf());
+  const std::string serial = content_of(X509_get0_serialNumber(leaf()));
+  if (authority == nullptr || ASN1_STRING_length(authority) == 0 || serial.empty()) return {};
+  const std::string_view identifier(reinterpret_cast<const char*>(ASN1_STRING_get0_data(authority)),
+                                    static_cast<size_t>(ASN1_STRING_length(authority)));
+  return base::base64url(identifier) + "." + base::base64url(serial);
 }
 
 bool Certificate::self_signed() const {
@@ -267,6 +286,27 @@ std::string chain_problem(X509* leaf, STACK_OF(X509) * chain) {
     below = above;
   }
   return {};
+}
+
+/// The DER octets behind tag and length: with the zero before a set first bit.
+std::string content_of(const ASN1_INTEGER* number) {
+  unsigned char* bytes = nullptr;
+  const int length = i2d_ASN1_INTEGER(number, &bytes);
+  if (length <= 0) {
+    ERR_clear_error();
+    return {};
+  }
+  const unsigned char* at = bytes;
+  long size = 0;
+  int tag = 0;
+  int tag_class = 0;
+  std::string result;
+  if ((ASN1_get_object(&at, &size, &tag, &tag_class, length) & 0x80) == 0) {
+    result.assign(reinterpret_cast<const char*>(at), static_cast<size_t>(size));
+  }
+  OPENSSL_free(bytes);
+  ERR_clear_error();
+  return result;
 }
 
 void append_pem(std::string& text, X509* certificate) {

@@ -51,6 +51,11 @@ class Certificate {
   std::string issuer() const;       // the issuer's common name, or its whole name
   std::string serial() const;       // hexadecimal
   std::string fingerprint() const;  // SHA-256 of the leaf, hexadecimal
+  std::string leaf_der() const;
+  /// What the CA's renewal information knows it by (RFC 9773 section 4.1): base64url of the
+  /// authority key identifier, a dot, base64url of the serial number's DER content. Empty if the
+  /// certificate does not name its issuer's key.
+  std::string renewal_id() const;
   bool self_signed() const;
   /// RFC 6125: exact, or a wildcard as the whole leftmost label. `name` in lower case.
   bool covers(std::string_view name) const;

@@ -19,6 +19,7 @@ constexpr size_t names_max = 100;
 constexpr size_t name_max = 253;
 constexpr int serial_bits = 127;
 constexpr std::chrono::hours clock_tolerance{1};  // a client's clock may be behind
+constexpr const char* acme_identifier_oid = "1.3.6.1.5.5.7.1.31";
 
 Result<GeneralNamesPtr> general_names(const std::vector<std::string>& names);
 bool add_extension(X509* certificate, X509V3_CTX* context, int nid, const char* value);
@@ -177,6 +178,24 @@ bool add_extension(X509* certificate, X509V3_CTX* context, int nid, const char* 
   return extension && X509_add_ext(certificate, extension.get(), -1) == 1;
 }
 
+/// An OCTET STRING inside the extension's own, critical (RFC 8737 section 3).
+bool add_acme_identifier(X509* certificate, const std::string& digest) {
+  const std::unique_ptr<ASN1_OBJECT, decltype([](ASN1_OBJECT* o) { ASN1_OBJECT_free(o); })> type(
+      OBJ_txt2obj(acme_identifier_oid, 1));
+  const std::unique_ptr<ASN1_OCTET_STRING,
+                        decltype([](ASN1_OCTET_STRING* s) { ASN1_OCTET_STRING_free(s); })>
+      value(ASN1_OCTET_STRING_new());
+  const std::string content = std::string("\x04\x20", 2) + digest;
+  ASSERT(digest.size() == 32);
+  if (!type || !value ||
+      ASN1_OCTET_STRING_set(value.get(), reinterpret_cast<const unsigned char*>(content.data()),
+                            static_cast<int>(content.size())) != 1) {
+    return false;
+  }
+  const ExtensionPtr extension(X509_EXTENSION_create_by_OBJ(nullptr, type.get(), 1, value.get()));
+  return extension && X509_add_ext(certificate, extension.get(), -1) == 1;
+}
+
 /// RFC 5280 section 4.2.1: what an authority and a server need, nothing more.
 bool set_extensions(X509* certificate, const CertificateDraft& draft, X509* issuer,
                     GENERAL_NAMES* names) {
@@ -196,6 +215,9 @@ bool set_extensions(X509* certificate, const CertificateDraft& draft, X509* issu
   }
   if (issuer != certificate &&
       !add_extension(certificate, &context, NID_authority_key_identifier, "keyid:always")) {
+    return false;
+  }
+  if (!draft.acme_identifier.empty() && !add_acme_identifier(certificate, draft.acme_identifier)) {
     return false;
   }
   if (draft.names.empty()) return true;

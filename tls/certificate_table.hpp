@@ -60,6 +60,7 @@ struct Acquired {
   Outcome outcome = Outcome::failed;
   CertificatePtr certificate;            // with ready and fallback
   std::chrono::seconds retry_after{10};  // for the 503 page
+  std::string why;                       // with fallback, for the operator alone; empty: no word
 };
 
 /// How a worker asks for a certificate at a first handshake. `deliver` is called exactly once, on

@@ -37,6 +37,9 @@ constexpr const char* groups_without_pq = "X25519:P-256:P-384";
 constexpr std::string_view alpn_http1 = "\x08http/1.1";
 constexpr std::string_view alpn_http2 = "\x02h2";
 constexpr std::string_view alpn_both = "\x02h2\x08http/1.1";
+constexpr std::string_view alpn_challenge =
+    "\x0a"
+    "acme-tls/1";
 
 const unsigned char* bytes_of(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
@@ -47,7 +50,7 @@ Result<SslContextPtr> make_context(const SSL_METHOD* method, config::TlsVersion 
 Result<void> trust(SSL_CTX* context, const std::string& ca_file);
 Result<void> present(SSL_CTX* context, const config::UpstreamTls& settings);
 int select_alpn(SSL*, const unsigned char** out, unsigned char* out_length,
-                const unsigned char* offered, unsigned int offered_length, void*);
+                const unsigned char* offered, unsigned int offered_length, void* protocols);
 int on_certificate(SSL* ssl, void*);
 int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
               EVP_MAC_CTX* mac, int encrypt);
@@ -67,11 +70,24 @@ Result<std::shared_ptr<const Context>> Context::server(config::TlsVersion minimu
   SSL_CTX_set_timeout(context, static_cast<long>(session_lifetime.count()));
   SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
   SSL_CTX_set_cert_cb(context, on_certificate, nullptr);
-  SSL_CTX_set_alpn_select_cb(context, select_alpn, nullptr);
+  SSL_CTX_set_alpn_select_cb(context, select_alpn, const_cast<std::string_view*>(&alpn_both));
   // A ticket is good only under the policy that it was issued under.
   const std::string_view id =
       minimum == config::TlsVersion::tls13 ? "gatehouse-1.3" : "gatehouse-1.2";
   SSL_CTX_set_session_id_context(context, bytes_of(id), static_cast<unsigned>(id.size()));
+  return std::shared_ptr<const Context>(new Context(made->release()));
+}
+
+Result<std::shared_ptr<const Context>> Context::challenge() {
+  auto made = make_context(TLS_server_method(), config::TlsVersion::tls12,
+                           load_key_schedule() ? key_schedule_query : nullptr);
+  if (!made) return made.error();
+  SSL_CTX* context = made->get();
+  SSL_CTX_set_num_tickets(context, 0);
+  SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+  SSL_CTX_set_max_early_data(context, 0);
+  SSL_CTX_set_recv_max_early_data(context, 0);
+  SSL_CTX_set_alpn_select_cb(context, select_alpn, const_cast<std::string_view*>(&alpn_challenge));
   return std::shared_ptr<const Context>(new Context(made->release()));
 }
 
@@ -155,10 +171,12 @@ Result<void> present(SSL_CTX* context, const config::UpstreamTls& settings) {
 }
 
 int select_alpn(SSL*, const unsigned char** out, unsigned char* out_length,
-                const unsigned char* offered, unsigned int offered_length, void*) {
+                const unsigned char* offered, unsigned int offered_length, void* protocols) {
+  const auto& wanted = *static_cast<const std::string_view*>(protocols);
   unsigned char* chosen = nullptr;
-  const int found = SSL_select_next_proto(&chosen, out_length, bytes_of(alpn_both),
-                                          alpn_both.size(), offered, offered_length);
+  const int found =
+      SSL_select_next_proto(&chosen, out_length, bytes_of(wanted),
+                            static_cast<unsigned>(wanted.size()), offered, offered_length);
   if (found != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
   *out = chosen;
   return SSL_TLSEXT_ERR_OK;

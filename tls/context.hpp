@@ -1,5 +1,6 @@
-// SSL_CTX for a policy: one for the server side of each tls_min, one for each upstream's client
-// side. Certificates are attached to each SSL (certificate_table), not to a context.
+// SSL_CTX for a policy: one for the server side of each tls_min, one for challenges, one for each
+// upstream's client side. Certificates are attached to each SSL (certificate_table), not to a
+// context.
 //
 // Immutable once made; contexts are shared by all threads.
 #pragma once
@@ -25,6 +26,9 @@ class Context {
   /// either gets no_application_protocol). SSL_MODE_RELEASE_BUFFERS, ENABLE_PARTIAL_WRITE,
   /// ACCEPT_MOVING_WRITE_BUFFER.
   static Result<std::shared_ptr<const Context>> server(config::TlsVersion minimum);
+  /// Server side for hellos that offer acme-tls/1 (RFC 8737): selects that protocol and no other,
+  /// issues no tickets; TLS 1.2 and 1.3.
+  static Result<std::shared_ptr<const Context>> challenge();
   /// Client side for `https` upstreams: verification with the system's roots or `tls.ca`, session
   /// resumption left to OpenSSL's defaults, ALPN h2 or http/1.1. Errors name the file at fault.
   static Result<std::shared_ptr<const Context>> client(const config::UpstreamTls& settings,

@@ -1,7 +1,8 @@
-"""An ACME CA on loopback: Debian's Pebble, with a DNS server for it and HTTPS of its own.
+"""An ACME CA on loopback: Pebble, with a DNS server for it and HTTPS of its own.
 
-For ./quickstart and the integration tests. Names resolve to 127.0.0.1 whatever they are, and
-HTTP-01 is asked for at `challenge_port`. Pebble forgets everything when it stops.
+For ./quickstart and the integration tests. Names resolve to 127.0.0.1 unless the CA is told
+otherwise, HTTP-01 is asked for at `challenge_port`, TLS-ALPN-01 at `tls_port`. Pebble forgets
+everything when it stops.
 """
 
 import datetime
@@ -22,6 +23,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ports import free_port
 
 START_SECONDS_MAX = 20
+
+# Debian 12's, and the one that tools/pebble unpacks: it knows renewal information and profiles.
+NEWER = pathlib.Path(__file__).resolve().parents[1] / "build/tools/pebble/usr/bin"
+VERSIONS = ("2.4", "2.10")
 
 
 class Authority:
@@ -79,46 +84,86 @@ def key_pem(key):
 
 
 class LocalCa:
-    """Pebble and its DNS server, running until stop()."""
+    """Pebble and its DNS server, running until stop().
 
-    def __init__(self, folder, challenge_port, lifetime_seconds=None, environment=None):
+    `profiles`: name → seconds that its certificates live ("2.10" alone; a client that names none
+    of them is given one by chance). `binding_keys`: key id → base64url MAC key, and every account
+    must be bound. `alternate_chains`: roots beside the first. `bad_nonces`: how many of a hundred
+    good nonces are refused. `retry_after`: seconds that "2.10" names with a pending authorization
+    or order. `names`: what it is called beside 127.0.0.1 and localhost.
+    """
+
+    def __init__(self, folder, challenge_port, lifetime_seconds=None, environment=None, *,
+                 version="2.4", tls_port=None, profiles=None, binding_keys=None,
+                 alternate_chains=0, bad_nonces=0, retry_after=0, names=()):
+        if version not in VERSIONS:
+            raise ValueError(f"Pebble {version}: choose one of {', '.join(VERSIONS)}")
+        if version != "2.10" and profiles:
+            raise ValueError(f"Pebble {version} knows no profiles")
         self.folder = pathlib.Path(folder)
         self.challenge_port = challenge_port
         self.lifetime_seconds = lifetime_seconds
-        self.environment = environment or {}
+        self.environment = {
+            # Two of its threads may wait for each other for ever, each with a lock of the store
+            # (both versions): on one they hardly ever meet.
+            "GOMAXPROCS": "1", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0",
+            "PEBBLE_WFE_NONCEREJECT": str(bad_nonces),
+            "PEBBLE_ALTERNATE_ROOTS": str(alternate_chains), **(environment or {})}
+        self.version, self.profiles, self.binding_keys = version, profiles, binding_keys
+        self.retry_after, self.names = retry_after, names
         self.port, self.management_port = free_port(), free_port()
+        self.tls_port = tls_port or free_port()
+        self.dns_port = free_port(socket.SOCK_DGRAM)
+        self.dns_management_port = free_port()
         self.directory = f"https://127.0.0.1:{self.port}/dir"
         self.trust = self.folder / "ca-root.pem"
         self.log = self.folder / "pebble.log"
-        self.processes = []
+        self.dns, self.pebble = None, None
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.authority = Authority("Local CA's HTTPS root")
-        chain, key = self.authority.issue(["127.0.0.1", "localhost"])
+        chain, key = self.authority.issue(["127.0.0.1", "localhost", *self.names])
         for name, text in (("https.pem", chain), ("https-key.pem", key),
                            ("ca-root.pem", self.authority.root_pem())):
             (self.folder / name).write_text(text)
-        dns_port = free_port(socket.SOCK_DGRAM)
-        self._start(["pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
-                     "-dns01", f"127.0.0.1:{dns_port}", "-http01", "", "-https01", "",
-                     "-tlsalpn01", "", "-management", f"127.0.0.1:{free_port()}"], {})
-        (self.folder / "pebble.json").write_text(json.dumps(self._settings()))
-        self._start(["pebble", "-config", str(self.folder / "pebble.json"),
-                     "-dnsserver", f"127.0.0.1:{dns_port}"],
-                    # Two of its threads may wait for each other for ever, each with a lock of the
-                    # store (Pebble 2.4): on one they hardly ever meet.
-                    {"GOMAXPROCS": "1", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0",
-                     "PEBBLE_AUTHZREUSE": "0", **self.environment})
-        self._wait_ready()
+        # Before 2.10 its DNS was for DNS-01 alone, by the option's name.
+        listen = "-dns01" if self.version == "2.4" else "-dnsserver"
+        more = [] if self.version == "2.4" else ["-doh", ""]
+        self.dns = self._start([
+            "pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
+            listen, f"127.0.0.1:{self.dns_port}", *more, "-http01", "", "-https01", "",
+            "-tlsalpn01", "", "-management", f"127.0.0.1:{self.dns_management_port}"])
+        self._start_pebble()
         return self
 
-    def root(self):
-        """The root that its certificates chain to, PEM: a new one at each start."""
-        return self._get(f"https://127.0.0.1:{self.management_port}/roots/0").decode()
+    def restart(self):
+        """Ends Pebble and starts it anew, at the same addresses: nothing it knew is left."""
+        end(self.pebble)
+        self._start_pebble()
 
-    def intermediate(self):
-        return self._get(f"https://127.0.0.1:{self.management_port}/intermediates/0").decode()
+    def root(self, chain=0):
+        """The root that its certificates chain to, PEM: a new one at each start."""
+        return self._manage(f"/roots/{chain}").decode()
+
+    def intermediate(self, chain=0):
+        return self._manage(f"/intermediates/{chain}").decode()
+
+    def point(self, name, address):
+        """Has `name` resolve to `address`, for the CA."""
+        request(f"http://127.0.0.1:{self.dns_management_port}/add-a",
+                   {"host": name, "addresses": [address]})
+
+    def suggest_renewal(self, certificate, start, until, explanation=None):
+        """Sets the window in which `certificate` (PEM) should be renewed, moments in UTC."""
+        window = {"suggestedWindow": {"start": rfc3339(start), "end": rfc3339(until)}}
+        if explanation:
+            window["explanationURL"] = explanation
+        self.answer_renewal_info(certificate, json.dumps(window))
+
+    def answer_renewal_info(self, certificate, text):
+        """Sets the whole answer to a request for `certificate`'s renewal information."""
+        self._manage("/set-renewal-info/", {"certificate": certificate, "ariResponse": text})
 
     def log_text(self):
         return self.log.read_text(errors="replace")
@@ -128,15 +173,15 @@ class LocalCa:
         return self.log_text().count("Added order")
 
     def stop(self):
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.processes = []
+        for process in (self.pebble, self.dns):
+            end(process)
+        self.pebble = self.dns = None
+
+    def _start_pebble(self):
+        (self.folder / "pebble.json").write_text(json.dumps({"pebble": self._settings()}))
+        self.pebble = self._start(["pebble", "-config", str(self.folder / "pebble.json"),
+                                   "-dnsserver", f"127.0.0.1:{self.dns_port}"])
+        self._wait_ready()
 
     def _settings(self):
         settings = {
@@ -145,39 +190,69 @@ class LocalCa:
             "certificate": str(self.folder / "https.pem"),
             "privateKey": str(self.folder / "https-key.pem"),
             "httpPort": self.challenge_port,
-            "tlsPort": free_port(),
+            "tlsPort": self.tls_port,
             "ocspResponderURL": "",
-            "externalAccountBindingRequired": False,
-            # Newer releases send Retry-After; nobody needs to wait for a CA on the same machine.
-            "retryAfter": {"authz": 0, "order": 0},
+            "externalAccountBindingRequired": bool(self.binding_keys),
+            "externalAccountMACKeys": self.binding_keys or {},
+            # Nobody needs to wait for a CA on the same machine.
+            "retryAfter": {"authz": self.retry_after, "order": self.retry_after},
         }
         if self.lifetime_seconds:
             settings["certificateValidityPeriod"] = self.lifetime_seconds
-        return {"pebble": settings}
+        if self.profiles:
+            settings["profiles"] = {
+                name: {"description": f"Certificates of {seconds} s", "validityPeriod": seconds}
+                for name, seconds in self.profiles.items()}
+        return settings
 
-    def _start(self, command, environment):
+    def _start(self, command):
+        if self.version != "2.4":
+            program = NEWER / command[0]
+            if not program.exists():
+                raise RuntimeError(f"{program} is missing: run tools/pebble")
+            command = [str(program), *command[1:]]
         with open(self.log, "a") as log:
-            self.processes.append(subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env={**os.environ, **environment}))
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                    env={**os.environ, **self.environment})
 
-    def _get(self, url):
-        context = ssl.create_default_context(cafile=self.trust)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
-                                             urllib.request.HTTPSHandler(context=context))
-        return opener.open(url, timeout=5).read()
+    def _manage(self, path, content=None):
+        return request(f"https://127.0.0.1:{self.management_port}{path}", content,
+                          ssl.create_default_context(cafile=self.trust))
 
     def _wait_ready(self):
-        end = time.monotonic() + START_SECONDS_MAX
+        end_at = time.monotonic() + START_SECONDS_MAX
         while True:
             try:
-                self._get(self.directory)
+                request(self.directory, None, ssl.create_default_context(cafile=self.trust))
                 self.root()
                 return
             except OSError as error:
-                ended = [p.args[0] for p in self.processes if p.poll() is not None]
-                if ended or time.monotonic() > end:
+                ended = [p.args[0] for p in (self.dns, self.pebble) if p.poll() is not None]
+                if ended or time.monotonic() > end_at:
                     self.stop()
                     raise RuntimeError(f"the local CA did not start ({ended or error}):\n"
                                        f"{self.log_text()}") from error
                 time.sleep(0.02)
+
+
+def request(url, content=None, context=None):
+    """The answer to a POST of `content` as JSON, or to a GET; no proxy comes between."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
+                                         urllib.request.HTTPSHandler(context=context))
+    body = None if content is None else json.dumps(content).encode()
+    return opener.open(urllib.request.Request(url, body), timeout=5).read()
+
+
+def rfc3339(moment):
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def end(process):
+    if process is None:
+        return
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

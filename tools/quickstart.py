@@ -135,7 +135,8 @@ class Demonstration:
               f"the next request took {again:.3f} s, curl's start included\n")
 
     def start_ca(self):
-        self.ca = LocalCa(self.folder / "ca", self.ports["http"]).start()
+        self.ca = LocalCa(self.folder / "ca", self.ports["http"],
+                          tls_port=self.ports["https"]).start()
         self.root.write_text(self.ca.root())
 
     def start_gatehouse(self):

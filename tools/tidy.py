@@ -31,7 +31,7 @@ FENCES = [
     ("nghttp2", r"nghttp2/", r"http/http2_[^/]+\.cpp"),
     ("Beast", r"boost/beast", r"admin/.+"),
     ("OpenSSL", r"openssl/|boost/asio/ssl", r"tls/.+|acme/jose\.cpp"),
-    ("libcurl", r"curl/", r"base/fetch\.cpp"),
+    ("libcurl", r"curl/", r"base/fetch(_\w+)?\.[hc]pp"),
     ("ldns", r"ldns/", r"acme/dns/.+"),
     ("spdlog", r"spdlog/", r"base/log\.[hc]pp|proxy/access_log\.[hc]pp"),
 ]

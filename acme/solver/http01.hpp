@@ -5,17 +5,18 @@
 // thread, except ChallengeTable, which any thread reads.
 #pragma once
 
-#include <chrono>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "acme/solver/notice_board.hpp"
+
 namespace gatehouse::acme {
+
+inline constexpr std::string_view http01_type = "http-01";
 
 struct Challenge {
   std::string identifier;         // lower case
@@ -23,18 +24,16 @@ struct Challenge {
 };
 
 /// Token → challenge.
-using ChallengeTable = std::unordered_map<std::string, Challenge>;
-using ChallengeTablePtr = std::shared_ptr<const ChallengeTable>;
-
-/// Gives all workers a new table; `done` is called on the control thread when every one of them
-/// answers from it.
-using PublishChallenges = std::function<void(ChallengeTablePtr table, std::function<void()> done)>;
+using ChallengeTable = NoticeBoard<Challenge>::Table;
+using ChallengeTablePtr = NoticeBoard<Challenge>::TablePtr;
+using PublishChallenges = NoticeBoard<Challenge>::Publish;
 
 /// The body for `target` = "/.well-known/acme-challenge/<token>" asked at `host` (lower case, no
 /// port), or null: unknown tokens fall through to the site.
 const std::string* answer_challenge(const ChallengeTable& table, std::string_view host,
                                     std::string_view target);
 
+/// A handle: copies share the table.
 class Http01 {
  public:
   Http01(boost::asio::io_context& control, PublishChallenges publish);
@@ -45,8 +44,7 @@ class Http01 {
   void retire(std::string token);
 
  private:
-  struct State;
-  std::shared_ptr<State> state_;  // outlives a present() that is still waiting
+  std::shared_ptr<NoticeBoard<Challenge>> board_;  // outlives a present() that is still waiting
 };
 
 }  // namespace gatehouse::acme

@@ -30,7 +30,8 @@ constexpr std::string_view list_of_sums = "SHA256SUMS";
 constexpr std::string_view current_link = "current";
 constexpr size_t path_max = 1024;
 constexpr const char* collections[] = {"issuers",    "orders",   "certs",    "archive",
-                                       "quarantine", "fallback", "internal", "on_demand"};
+                                       "quarantine", "fallback", "internal", "on_demand",
+                                       "index",      "custom",   "revoked"};
 
 class Descriptor {
  public:
@@ -128,6 +129,9 @@ Result<Descriptor> write_new(const std::string& path, std::string_view bytes) {
 
 Result<std::string> read_whole(const std::string& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  // Something else is where a folder above it should be.
+  if (!file && errno == ENOTDIR)
+    return Error(ErrorKind::corrupt, fmt::format("storage: {} is not a file of ours", path));
   if (!file) return failure(errno, "read", path);
   struct stat about {};
   if (::fstat(file.value(), &about) != 0) return failure(errno, "read", path);
@@ -337,6 +341,7 @@ Result<void> Disk::store_set(const std::string& folder, const FileSet& files) {
   if (files.empty() || files.size() > stored_set_files_max)
     return Error(ErrorKind::limit,
                  fmt::format("storage: {} would hold {} files", folder, files.size()));
+  clear_the_way(folder);
   auto made = make_folder(folder);
   if (!made) return made;
   const std::string fresh = temporary();
@@ -417,20 +422,27 @@ Result<FileSet> Disk::load_set(const std::string& folder) {
   // One newer than `current` was never acknowledged; without a `current`, the newest whole one.
   if (!current.empty())
     std::erase_if(generations, [&](const std::string& one) { return one > current; });
+  std::optional<Error> unreadable;
   for (const auto& generation : generations) {
     auto files = read_generation(folder, generation);
     if (files) {
-      if (generation != current && access_ == Access::exclusive) {
+      // What could not be read now may be readable later: `current` stays with it.
+      if (generation != current && access_ == Access::exclusive && !unreadable) {
         auto pointed = point_to(folder, generation);
         if (!pointed) base::log::warn("{}", pointed.error().context);
       }
       return files;
     }
-    if (files.error().kind != ErrorKind::corrupt) return files.error();
-    const std::string kept = quarantine(folder + "/" + generation);
+    std::string kept;
+    if (files.error().kind == ErrorKind::corrupt) {
+      kept = quarantine(folder + "/" + generation);
+    } else if (!unreadable) {
+      unreadable = files.error();
+    }
     base::log::warn("{}{}; the generation before it is used, if there is one",
                     files.error().context, kept);
   }
+  if (unreadable) return *unreadable;
   return Error(ErrorKind::not_found, fmt::format("storage: {} holds nothing whole", full(folder)));
 }
 
@@ -484,6 +496,18 @@ Result<std::vector<std::string>> Disk::list(const std::string& folder) const {
   return names_in(full(folder));
 }
 
+std::string Disk::current(const std::string& folder) const {
+  if (!valid_path(folder)) return {};
+  return link_target(full(folder + "/" + std::string(current_link)));
+}
+
+/// What is no folder where a set's folder should be is damage, and kept as such.
+void Disk::clear_the_way(const std::string& folder) {
+  struct stat about {};
+  if (::lstat(full(folder).c_str(), &about) != 0 || S_ISDIR(about.st_mode)) return;
+  base::log::warn("storage: {} is not a folder{}", full(folder), quarantine(folder));
+}
+
 Result<void> Disk::make_folder(const std::string& folder) {
   if (access_ == Access::read_only)
     return Error(ErrorKind::denied, fmt::format("storage: {} was opened for reading", root_));
@@ -507,7 +531,7 @@ std::string Disk::quarantine(const std::string& path) {
         full("quarantine/" + flat + (attempt == 0 ? std::string() : fmt::format("-{}", attempt)));
     if (::renameat2(AT_FDCWD, full(path).c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0)
       return fmt::format(" and was moved to {}", to);
-    if (errno != EEXIST) break;
+    if (errno != EEXIST) return " and stays there";
   }
   discard(full(path));  // a thousand copies of the same damage teach nothing more
   return " and was removed";

@@ -34,13 +34,14 @@ class Disk {
   Disk(const Disk&) = delete;
   Disk& operator=(const Disk&) = delete;
 
-  // The six verbs of Storage. `load` moves a damaged file to quarantine/ before it says `corrupt`.
+  // The verbs of Storage. `load` moves a damaged file to quarantine/ before it says `corrupt`.
   base::Result<std::string> load(const std::string& path);
   base::Result<void> store(const std::string& path, const std::string& bytes);
   base::Result<void> store_set(const std::string& folder, const FileSet& files);
   base::Result<FileSet> load_set(const std::string& folder);
   base::Result<void> move(const std::string& from, const std::string& to);
   base::Result<std::vector<std::string>> list(const std::string& folder) const;
+  std::string current(const std::string& folder) const;
 
  private:
   Disk(std::string root, Access access);
@@ -48,6 +49,7 @@ class Disk {
   base::Result<void> take_lock();
   base::Result<void> check_version();
   base::Result<void> make_folder(const std::string& folder);
+  void clear_the_way(const std::string& folder);
   base::Result<void> point_to(const std::string& folder, const std::string& generation);
   base::Result<void> write_new_set(const std::string& temporary, const FileSet& files);
   base::Result<FileSet> read_generation(const std::string& folder, const std::string& generation);

@@ -88,4 +88,14 @@ asio::awaitable<Result<std::vector<std::string>>> FileStorage::list(std::string 
   return in_lane(lane_of(folder), std::move(work));
 }
 
+asio::awaitable<std::vector<std::string>> FileStorage::current(std::vector<std::string> folders) {
+  // Looks at links alone: in the lane of the first, the others' order does not matter.
+  std::function<std::vector<std::string>()> work = [this, folders] {
+    std::vector<std::string> generations;
+    for (const auto& folder : folders) generations.push_back(disk_->current(folder));
+    return generations;
+  };
+  return in_lane(lane_of(folders.empty() ? std::string() : folders.front()), std::move(work));
+}
+
 }  // namespace gatehouse::acme

@@ -33,6 +33,8 @@ class FileStorage final : public Storage {
   boost::asio::awaitable<base::Result<FileSet>> load_set(std::string folder) override;
   boost::asio::awaitable<base::Result<void>> move(std::string from, std::string to) override;
   boost::asio::awaitable<base::Result<std::vector<std::string>>> list(std::string folder) override;
+  boost::asio::awaitable<std::vector<std::string>> current(
+      std::vector<std::string> folders) override;
 
  private:
   explicit FileStorage(std::unique_ptr<Disk> disk);

@@ -1,4 +1,4 @@
-// Where accounts, orders, certificates and limits are kept: six verbs over paths.
+// Where accounts, orders, certificates and limits are kept: seven verbs over paths.
 //
 // Not the meaning of what is stored (manager, client). Called on the control thread; an
 // implementation does its blocking work elsewhere (file: a storage thread) and resumes there.
@@ -38,6 +38,10 @@ class Storage {
   /// Names in a folder, sorted; empty if it does not exist.
   virtual boost::asio::awaitable<base::Result<std::vector<std::string>>> list(
       std::string folder) = 0;
+  /// The name of each folder's current generation, empty where there is none. Reads no file, so
+  /// that it can be asked of thousands.
+  virtual boost::asio::awaitable<std::vector<std::string>> current(
+      std::vector<std::string> folders) = 0;
 };
 
 }  // namespace gatehouse::acme

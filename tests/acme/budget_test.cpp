@@ -23,6 +23,8 @@ TEST_CASE("The registered domain follows the public suffix list") {
   CHECK(registered_domain("localhost") == "localhost");
   CHECK(registered_domain("a.b.unknown-tld-x") == "b.unknown-tld-x");
   CHECK(registered_domain("") == "");
+  CHECK(registered_domain("192.0.2.1") == "192.0.2.1");
+  CHECK(registered_domain("2001:db8::1") == "2001:db8::1");
 }
 
 TEST_CASE("A bucket gives its capacity at once and then refills evenly") {
@@ -91,8 +93,8 @@ TEST_CASE("The budget survives a restart, and a damaged file leaves it full") {
 TEST_CASE("A clock that was far ahead does not close the buckets for ever") {
   Buckets buckets = Buckets::from_json(
       "{\"full_at_ms\":{\"issues\":9223372036854775807,\"x\":4102444800000}}", start);
-  CHECK(buckets.ready_at("issues", {50, 300s}, start) < start + std::chrono::hours(24 * 9));
-  CHECK(buckets.ready_at("x", {50, 300s}, start) < start + std::chrono::hours(24 * 9));
+  CHECK(buckets.ready_at("issues", {50, 300s}, start) < start + std::chrono::hours(24 * 40));
+  CHECK(buckets.ready_at("x", {50, 300s}, start) < start + std::chrono::hours(24 * 40));
 }
 
 TEST_CASE("Let's Encrypt's limits are counted for Let's Encrypt only") {
@@ -116,6 +118,16 @@ TEST_CASE("Of five orders for one name set a week, one is kept for a person") {
   CHECK(budget.ready_at({"a.example.com"}, start) == start);
 }
 
+TEST_CASE("An order that the CA was never asked for costs nothing") {
+  AuthorityBudget budget(true);
+  budget.ordered({"a.example.com"}, start);
+  budget.not_ordered({"a.example.com"});
+  const BudgetLeft left = budget.left({"a.example.com"}, start);
+  CHECK(left.orders == 300);
+  CHECK(left.domain == 50);
+  CHECK(left.name_set == 5);
+}
+
 TEST_CASE("50 certificates a registered domain a week, 300 orders in three hours") {
   AuthorityBudget budget(true);
   for (int number = 0; number < 50; ++number)
@@ -127,11 +139,84 @@ TEST_CASE("50 certificates a registered domain a week, 300 orders in three hours
   CHECK(budget.ready_at({"x.example.org"}, start) == start + 36s);
 }
 
+TEST_CASE("The fifth order of a name set is a person's, and an order that replaces is free") {
+  AuthorityBudget budget(true);
+  AuthorityBudget::Order person;
+  person.by_person = true;
+  AuthorityBudget::Order replacing;
+  replacing.replaces = true;
+  for (int number = 0; number < 4; ++number) budget.ordered({"a.example.com"}, start);
+  CHECK(budget.ready_at({"a.example.com"}, start) > start);
+  CHECK(budget.ready_at({"a.example.com"}, start, person) == start);
+  budget.ordered({"a.example.com"}, start);
+  CHECK(budget.ready_at({"a.example.com"}, start, person) > start);
+  CHECK(budget.ready_at({"a.example.com"}, start, replacing) == start);
+  for (int number = 0; number < 400; ++number)
+    budget.ordered({"a.d" + std::to_string(number) + ".com"}, start);
+  CHECK(budget.ready_at({"b.example.net"}, start) > start);
+  CHECK(budget.ready_at({"b.example.net"}, start, replacing) == start);
+}
+
+TEST_CASE("A CA that keeps forgetting the account gets ten of them in three hours") {
+  AuthorityBudget budget(true);
+  for (int number = 0; number < 10; ++number) {
+    CHECK(budget.ready_at({"a.example.com"}, start) == start);
+    budget.account_made(start);
+  }
+  CHECK(budget.ready_at({"a.example.com"}, start) == start + 18min);
+}
+
+TEST_CASE("The budget shows the account's buckets, and of the others those that are used up") {
+  AuthorityBudget budget(true);
+  budget.ordered({"a.example.com"}, start);
+  auto report = budget.report(start);
+  REQUIRE(report.size() == 2);
+  CHECK(report[0].what == "orders");
+  CHECK(report[0].capacity == 300);
+  CHECK(report[0].left == 299);
+  CHECK(report[0].ready == start);
+  CHECK(report[1].what == "accounts");
+  for (int number = 0; number < 3; ++number) budget.ordered({"a.example.com"}, start);
+  report = budget.report(start);
+  REQUIRE(report.size() == 3);
+  CHECK(report[2].what == "set:a.example.com");
+  CHECK(report[2].left == 0);  // the one that is kept is not ours to take
+  CHECK(report[2].ready > start);
+  AuthorityBudget other(false);
+  CHECK(other.report(start).empty());
+  other.limited({"a.example.com"}, "too many new orders", start + 1h);
+  REQUIRE(other.report(start).size() == 1);
+  CHECK(other.report(start)[0].ready == start + 1h);
+  for (int number = 0; number < 300; ++number)
+    other.limited({"n" + std::to_string(number) + ".com"}, "too many failed authorizations",
+                  start + 1h);
+  CHECK(other.report(start).size() == AuthorityBudget::shown_max);
+}
+
 TEST_CASE("Five failed validations of a name an hour") {
   AuthorityBudget budget(true);
   for (int number = 0; number < 5; ++number) budget.validation_failed("a.example.com", start);
   CHECK(budget.ready_at({"a.example.com"}, start) == start + 12min);
   CHECK(budget.ready_at({"b.example.com"}, start) == start);
+}
+
+TEST_CASE("Several validations that failed at once count each, and further orders the account's") {
+  AuthorityBudget budget(true);
+  budget.validation_failed("a.example.com", start, 3);
+  budget.validation_failed("a.example.com", start, 0);
+  CHECK(budget.left({"a.example.com"}, start).failures == 2);
+  budget.ordered({"a.example.com"}, start);
+  const auto before = budget.left({"a.example.com"}, start);
+  budget.ordered_again(start);
+  const auto after = budget.left({"a.example.com"}, start);
+  CHECK(after.orders == before.orders - 1);
+  CHECK(after.name_set == before.name_set);
+  CHECK(after.domain == before.domain);
+  AuthorityBudget other(false);
+  other.ordered_again(start);
+  other.validation_failed("a.example.com", start, 9);
+  CHECK(other.left({"a.example.com"}, start).orders == AuthorityBudget::orders.capacity);
+  CHECK(other.left({"a.example.com"}, start).failures == AuthorityBudget::failures.capacity);
 }
 
 TEST_CASE("A 429 empties the bucket it names") {
@@ -150,16 +235,46 @@ TEST_CASE("A 429 empties the bucket it names") {
               "a.example.com") == until);
   CHECK(after("too many certificates (5) already issued for this exact set of identifiers",
               "b.example.com") == start);
+  CHECK(after("too many new registrations (10) from this IP address", "x.example.org") == until);
   CHECK(after("too many failed authorizations", "a.example.com") == until);
+  CHECK(after("too many failed authorizations", "b.example.com") == start);
+  CHECK(after("a.example.com is asked for too often", "a.example.com") == until);
+  CHECK(after("a.example.com is asked for too often", "b.example.com") == start);
   CHECK(after("slow down", "a.example.com") == until);
-  CHECK(after("slow down", "b.example.com") == start);
+  CHECK(after("slow down", "b.example.com") == until);
+  CHECK(after("", "b.example.com") == until);
+}
+
+TEST_CASE("A CA that wants no request at all is not asked for a replacement either") {
+  for (const bool counted : {true, false}) {
+    AuthorityBudget budget(counted);
+    AuthorityBudget::Order replacing;
+    replacing.replaces = true;
+    CHECK(budget.limited({"a.example.com"}, "slow down", start + 2h));
+    CHECK(budget.silent_until(start) == start + 2h);
+    CHECK(budget.ready_at({"b.example.org"}, start, replacing) == start + 2h);
+    CHECK(budget.left({"b.example.org"}, start).orders == 0);
+    REQUIRE_FALSE(budget.report(start).empty());
+    CHECK(budget.report(start)[0].what == "requests");
+    CHECK(budget.report(start)[0].left == 0);
+    CHECK(budget.report(start)[0].ready == start + 2h);
+    budget.buckets = Buckets::from_json(budget.buckets.to_json(), start + 1h);
+    CHECK(budget.silent_until(start + 1h) == start + 2h);
+    CHECK(budget.silent_until(start + 2h) == start + 2h);
+    CHECK(budget.ready_at({"b.example.org"}, start + 2h) == start + 2h);
+    // The longest time that is believed outlasts a restart too.
+    budget.limited({"a.example.com"}, "slow down", start + 31 * 24h);
+    budget.buckets = Buckets::from_json(budget.buckets.to_json(), start);
+    CHECK(budget.silent_until(start) == start + 31 * 24h);
+  }
 }
 
 TEST_CASE("Visits are remembered for 30 days, to the hour, across a restart") {
   Visits visits;
   visits.seen("a.example", start);
   CHECK(visits.changed());
-  visits.renew_at("a.example", start + 24h, start);
+  visits.first("a.example", start + 24h);
+  visits.first("c.example", start);
   const std::string text = visits.to_json(start);
   CHECK_FALSE(visits.changed());
   visits.seen("a.example", start + 1min);
@@ -169,13 +284,15 @@ TEST_CASE("Visits are remembered for 30 days, to the hour, across a restart") {
   CHECK_FALSE(visits.recent("b.example", start));
   const Visits again = Visits::from_json(text, start + 24h);
   CHECK(again.recent("a.example", start + 24h));
-  unsigned names = 0;
-  again.each([&](const std::string& name, const Visits::Visit& visit) {
-    ++names;
-    CHECK(name == "a.example");
-    CHECK(visit.renew_at == start + 24h);
-  });
-  CHECK(names == 1);
+  CHECK(again.recent("c.example", start + 24h));
+  CHECK_FALSE(again.recent("a.example", start + 30 * 24h));
+  // As an earlier version wrote them, with the renewal.
+  const Visits older = Visits::from_json(
+      fmt::format(
+          R"({{"version":1,"names":{{"old.example":[{},5]}}}})",
+          std::chrono::duration_cast<std::chrono::seconds>(start.time_since_epoch()).count()),
+      start);
+  CHECK(older.recent("old.example", start));
   for (const char* bad : {"", "{}", "{\"names\":[]}", "{\"names\":{\"a\":[1]}}",
                           "{\"names\":{\"a\":[9223372036854775807,-9223372036854775808]}}"})
     Visits::from_json(bad, start);
@@ -205,7 +322,7 @@ TEST_CASE("The fallback's zone covers the name and its siblings") {
 TEST_CASE("A site claims its names: exact before wildcard before any") {
   gatehouse::config::Snapshot snapshot;
   snapshot.server.https.resize(1);
-  snapshot.acme.authorities.push_back({"ca", "https://ca/dir", "", "", "", "", ""});
+  snapshot.acme.authorities.push_back({"ca", "https://ca/dir", "", "", "", "", "", {}});
   const auto add = [&](const std::string& host, gatehouse::config::CertificateMode mode,
                        const std::string& file = "") {
     auto& site = snapshot.sites.emplace_back();
@@ -220,17 +337,24 @@ TEST_CASE("A site claims its names: exact before wildcard before any") {
   add("own.example.com", Mode::automatic, "cert.pem");
   add("*.inside.example", Mode::internal);
   add("192.0.2.7", Mode::automatic);
+  add("[2001:db8::7]", Mode::internal);
+  add("192.0.2.8", Mode::on_demand);
+  add("*", Mode::on_demand);
   const Claims claims(snapshot);
   CHECK(claims.find("example.com").claim == Claim::automatic);
   CHECK(claims.find("x.example.com").claim == Claim::on_demand);
   CHECK(claims.find("x.example.com").subject == "x.example.com");
-  CHECK(claims.find("y.x.example.com").claim == Claim::none);
+  CHECK(claims.find("y.x.example.com").claim == Claim::on_demand);
   CHECK(claims.find("plain.example.com").claim == Claim::off);
   CHECK(claims.find("own.example.com").claim == Claim::own);
   CHECK(claims.find("a.inside.example").subject == "*.inside.example");
-  CHECK(claims.find("192.0.2.7").claim == Claim::off);
-  CHECK(claims.find("").claim == Claim::none);
-  CHECK(claims.standing().size() == 2);
+  // An address is worth a certificate where a site has it, and never because somebody asks.
+  CHECK(claims.find("192.0.2.7").claim == Claim::automatic);
+  CHECK(claims.find("2001:db8::7").claim == Claim::internal);
+  CHECK(claims.find("192.0.2.8").claim == Claim::off);
+  CHECK(claims.find("192.0.2.9").claim == Claim::none);
+  CHECK(claims.find("2001:db8::9").claim == Claim::none);
+  CHECK(claims.standing().size() == 4);
   snapshot.server.https.clear();
   CHECK(Claims(snapshot).standing().empty());
 }

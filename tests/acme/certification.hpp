@@ -13,9 +13,10 @@
 #include <boost/asio/post.hpp>
 
 #include "acme/issuer.hpp"
-#include "acme/solver/http01.hpp"
+#include "acme/solver/solvers.hpp"
 #include "base/clock.hpp"
 #include "base/fetch.hpp"
+#include "tests/acme/alpn_responder.hpp"
 #include "tests/support/await.hpp"
 #include "tests/support/memory_storage.hpp"
 #include "tests/support/scripted_server.hpp"
@@ -70,11 +71,19 @@ class ChallengeResponder {
   std::thread thread_;
 };
 
+inline acme::Wanted wanted(std::string id, std::vector<std::string> names) {
+  acme::Wanted made;
+  made.id = std::move(id);
+  made.names = std::move(names);
+  return made;
+}
+
 /// One life of the program: dies with the object, at whatever point it was; storage and CA live on.
 class Life {
  public:
   Life(MemoryStorage& storage, ChallengeResponder& responder,
-       config::CertificateAuthority authority, config::Acme acme_settings = {})
+       config::CertificateAuthority authority, config::Acme acme_settings = {},
+       AlpnResponder* alpn = nullptr)
       : settings(std::move(acme_settings)),
         fetcher(control),
         http01(control,
@@ -82,17 +91,23 @@ class Life {
                  responder.publish(std::move(table));
                  boost::asio::post(control, std::move(done));
                }),
-        issuer(fetcher, storage, http01, base::real_clock(), std::move(authority), settings) {}
+        tls_alpn01(control,
+                   [this, alpn](acme::AlpnTablePtr table, std::function<void()> done) {
+                     if (alpn != nullptr) alpn->publish(std::move(table));
+                     boost::asio::post(control, std::move(done));
+                   }),
+        issuer(fetcher, storage, acme::Solvers{http01, tls_alpn01}, base::real_clock(),
+               std::move(authority), settings) {}
 
-  acme::Outcome<tls::CertificatePtr> obtain(const std::string& id,
-                                            const std::vector<std::string>& names) {
-    return await(control, issuer.obtain(id, names));
+  acme::Outcome<acme::Issued> obtain(const std::string& id, const std::vector<std::string>& names) {
+    return await(control, issuer.obtain(wanted(id, names)));
   }
 
   boost::asio::io_context control;
   config::Acme settings;
   base::Fetcher fetcher;
   acme::Http01 http01;
+  acme::TlsAlpn01 tls_alpn01;
   acme::Issuer issuer;
 };
 

@@ -1,15 +1,9 @@
 #include "acme/client.hpp"
 
-#include <map>
-
-#include <boost/json/parse.hpp>
-#include <boost/json/value.hpp>
 #include <catch2/catch.hpp>
 
-#include "base/encoding.hpp"
-#include "tests/support/await.hpp"
-#include "tests/support/memory_storage.hpp"
-#include "tests/support/scripted_server.hpp"
+#include "tests/acme/faulty_ca.hpp"
+#include "tests/support/manual_clock.hpp"
 
 namespace gatehouse::acme {
 
@@ -17,102 +11,12 @@ namespace {
 
 using namespace std::chrono_literals;
 using Catch::Contains;
+using test::FaultyCa;
+using test::good_order;
+using test::problem;
 using test::ScriptedReply;
 using test::ScriptedRequest;
 using Fault = ScriptedReply::Fault;
-
-/// The faults a real CA cannot be made to show: a server of scripted answers.
-struct FaultyCa {
-  FaultyCa() {
-    authority.name = "faulty";
-    authority.directory = server.url("/dir");
-    auto key = tls::PrivateKey::generate(config::KeyType::p256);
-    account = std::make_shared<const Account>(
-        Account{*key, server.url("/acct/1"), server.url("/orders"), "thumbprint"});
-    errand.attempt.names = "a.example";
-    errand.attempt.authority = "faulty";
-    errand.deadline = base::Monotonic::now() + 20s;
-  }
-
-  ScriptedReply answer(const ScriptedRequest& request) {
-    ScriptedReply reply;
-    if (request.target == "/dir") {
-      reply.body = fmt::format(R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account",)"
-                               R"("newOrder":"{0}{1}"}})",
-                               base, order_path);
-      if (directory) reply = directory(request);
-    } else if (request.target == "/nonce") {
-      reply.fields = {{"Replay-Nonce", fmt::format("nonce-{}", ++nonces)}};
-      if (nonce) reply = nonce(request);
-    } else {
-      reply = post(request);
-    }
-    return reply;
-  }
-
-  /// newOrder as the script answers it.
-  Outcome<Reply<OrderObject>> order() {
-    return test::await(control, client.new_order(account, {"a.example"}, "", errand));
-  }
-
-  size_t count(const std::string& target) const {
-    size_t found = 0;
-    for (const auto& request : server.requests()) found += request.target == target ? 1 : 0;
-    return found;
-  }
-
-  /// A member of the protected header of the n-th request to a path.
-  std::string header(const std::string& target, size_t n, const char* member) const {
-    for (const auto& request : server.requests()) {
-      if (request.target != target || n-- > 0) continue;
-      const auto jws = boost::json::parse(request.body);
-      const auto text = base::base64url_decode(jws.at("protected").as_string());
-      return std::string(boost::json::parse(*text).at(member).as_string());
-    }
-    return {};
-  }
-
-  boost::asio::io_context control;
-  std::function<ScriptedReply(const ScriptedRequest&)> directory, nonce, post;
-  std::string order_path = "/order";
-  int nonces = 0;
-  test::ScriptedServer server{control,
-                              [this](const ScriptedRequest& request) { return answer(request); }};
-  std::string base = server.url("");
-  config::CertificateAuthority authority;
-  test::MemoryStorage storage;
-  base::Fetcher fetcher{control};
-  AccountPtr account;
-  Errand errand;
-  Client client{fetcher, storage, base::real_clock(), with_directory()};
-
-  config::CertificateAuthority with_directory() {
-    config::CertificateAuthority result;
-    result.name = "faulty";
-    result.directory = server.url("/dir");
-    return result;
-  }
-};
-
-ScriptedReply problem(int status, const std::string& type, const std::string& detail = "why") {
-  ScriptedReply reply;
-  reply.status = status;
-  reply.fields = {{"Content-Type", "application/problem+json"}};
-  reply.body =
-      fmt::format(R"({{"type":"urn:ietf:params:acme:error:{}","detail":"{}"}})", type, detail);
-  return reply;
-}
-
-ScriptedReply good_order(const std::string& base) {
-  ScriptedReply reply;
-  reply.status = 201;
-  reply.fields = {{"Location", base + "/order/1"}, {"Replay-Nonce", "from-order"}};
-  reply.body =
-      fmt::format(R"({{"status":"pending","identifiers":[{{"type":"dns","value":"a.example"}}],)"
-                  R"("authorizations":["{0}/authz/1"],"finalize":"{0}/finalize/1"}})",
-                  base);
-  return reply;
-}
 
 }  // namespace
 
@@ -227,6 +131,23 @@ TEST_CASE("a hanging CA is left at the deadline, and its request is not sent aga
   CHECK(ca.count("/order") == 1);
 }
 
+TEST_CASE("after a timeout the next try is signed anew, with another nonce") {
+  FaultyCa ca;
+  bool hanging = true;
+  ca.post = [&](const ScriptedRequest&) {
+    auto reply = good_order(ca.base);
+    if (hanging) reply.fault = Fault::hang;
+    return reply;
+  };
+  ca.errand.deadline = base::Monotonic::now() + 300ms;
+  REQUIRE(ca.order().has_error());
+  hanging = false;
+  ca.errand.deadline = base::Monotonic::now() + 20s;
+  REQUIRE(ca.order().has_value());
+  CHECK(ca.header("/order", 0, "nonce") != ca.header("/order", 1, "nonce"));
+  CHECK(ca.server.requests().front().head.find("User-Agent: gatehouse/") != std::string::npos);
+}
+
 TEST_CASE("a kept connection that breaks under newOrder does not send it twice") {
   FaultyCa ca;
   ca.post = [&](const ScriptedRequest&) {
@@ -291,10 +212,48 @@ TEST_CASE("the directory survives a restart for a day, and only its own") {
     expected = 2;
   }
   Client second(ca.fetcher, ca.storage, base::real_clock(), ca.with_directory());
-  const auto reply =
-      test::await(ca.control, second.new_order(ca.account, {"a.example"}, "", ca.errand));
+  const auto reply = test::await(ca.control, second.new_order(ca.account, ca.request(), ca.errand));
   CHECK(reply.has_value());
   CHECK(ca.count("/dir") == expected);
+}
+
+TEST_CASE("the directory in memory is a day's, and a clock set back does not make it eternal") {
+  test::ManualClock clock;
+  FaultyCa ca(clock);
+  ca.post = [&](const ScriptedRequest&) { return good_order(ca.base); };
+  const auto order = [&] {
+    ca.errand.deadline = clock.monotonic() + 20s;
+    return ca.order().has_value();
+  };
+  REQUIRE(order());
+  clock.advance(23h);
+  REQUIRE(order());
+  CHECK(ca.count("/dir") == 1);
+  clock.advance(2h);
+  REQUIRE(order());
+  CHECK(ca.count("/dir") == 2);
+  clock.set_wall(clock.wall() - 48h);
+  REQUIRE(order());
+  CHECK(ca.count("/dir") == 3);
+}
+
+TEST_CASE("a nonce is used for five minutes, and no longer") {
+  test::ManualClock clock;
+  FaultyCa ca(clock);
+  ca.post = [&](const ScriptedRequest&) { return good_order(ca.base); };
+  const auto order = [&] {
+    ca.errand.deadline = clock.monotonic() + 20s;
+    return ca.order().has_value();
+  };
+  REQUIRE(order());
+  clock.advance(5min);
+  REQUIRE(order());
+  CHECK(ca.header("/order", 1, "nonce") == "from-order");
+  CHECK(ca.count("/nonce") == 1);
+  clock.advance(5min + 1s);
+  REQUIRE(order());
+  CHECK(ca.header("/order", 2, "nonce") == "nonce-2");
+  CHECK(ca.count("/nonce") == 2);
 }
 
 TEST_CASE("a directory or nonce that makes no sense is told as such") {
@@ -377,7 +336,7 @@ TEST_CASE("nonces are kept newest first, sixteen at most, and prefetched once") 
   test::await(ca.control, ca.client.transport().prefetch_nonce());
   int done = 0;
   for (int i = 0; i < 30; ++i) {
-    boost::asio::co_spawn(ca.control, ca.client.new_order(ca.account, {"a.example"}, "", ca.errand),
+    boost::asio::co_spawn(ca.control, ca.client.new_order(ca.account, ca.request(), ca.errand),
                           [&](std::exception_ptr, Outcome<Reply<OrderObject>>) { ++done; });
   }
   while (done < 30 && ca.control.run_one_for(20s) > 0) {

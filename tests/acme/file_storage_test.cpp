@@ -471,3 +471,52 @@ TEST_CASE("The storage thread works in order and resumes on the caller's") {
   };
   CHECK(test::await(control, script(**storage, std::this_thread::get_id())));
 }
+
+TEST_CASE("The current generation is told without reading it") {
+  const Folder folder;
+  const auto disk = opened(folder.path);
+  CHECK(disk->current("certs/a").empty());
+  REQUIRE(disk->store_set("certs/a", set_of("one")));
+  CHECK(disk->current("certs/a") == "00000001");
+  REQUIRE(disk->store_set("certs/a", set_of("two")));
+  CHECK(disk->current("certs/a") == "00000002");
+  CHECK(disk->current("../a").empty());
+  fs::remove(folder.file("certs/a/current"));
+  fs::create_symlink("/etc", folder.file("certs/a/current"));
+  CHECK(disk->current("certs/a").empty());
+}
+
+TEST_CASE("Files where folders should be are damage, and are kept") {
+  const Folder folder;
+  const auto disk = opened(folder.path);
+  const auto store_two = [&](const std::string& set) {
+    REQUIRE(disk->store_set(set, set_of("one")));
+    REQUIRE(disk->store_set(set, set_of("two")));
+  };
+  store_two("certs/generation");
+  fs::remove_all(folder.file("certs/generation/00000002"));
+  write(folder.file("certs/generation/00000002"), "in the way");
+  CHECK(*disk->load_set("certs/generation") == set_of("one"));
+  CHECK(read(folder.file("quarantine/certs_generation_00000002")) == "in the way");
+
+  write(folder.file("certs/set"), "no folder at all");
+  CHECK(disk->load_set("certs/set").error().kind == ErrorKind::not_found);
+  REQUIRE(disk->store_set("certs/set", set_of("one")));
+  CHECK(*disk->load_set("certs/set") == set_of("one"));
+  CHECK(read(folder.file("quarantine/certs_set")) == "no folder at all");
+}
+
+TEST_CASE("What cannot be moved to quarantine stays where it is, and is not removed") {
+  const Folder folder;
+  const auto disk = opened(folder.path);
+  REQUIRE(disk->store_set("certs/a", set_of("one")));
+  REQUIRE(disk->store_set("certs/a", set_of("two")));
+  write(folder.file("certs/a/00000002/meta.json"), "torn");
+  fs::remove_all(folder.file("quarantine"));
+  write(folder.file("quarantine"), "no folder");
+  CHECK(*disk->load_set("certs/a") == set_of("one"));
+  CHECK(read(folder.file("certs/a/00000002/meta.json")) == "torn");
+  // The next write has a place of its own beside it.
+  REQUIRE(disk->store_set("certs/a", set_of("three")));
+  CHECK(*disk->load_set("certs/a") == set_of("three"));
+}

@@ -70,7 +70,19 @@ TEST_CASE("anything but the exact path, token and host falls through to the site
 TEST_CASE("an IPv6 identifier is asked for in brackets") {
   const ChallengeTable table{{token, Challenge{"2001:db8::1", "body"}}};
   CHECK(answer_challenge(table, "[2001:db8::1]", path_of(token)) != nullptr);
-  CHECK(answer_challenge(table, "[2001:db8::2]", path_of(token)) == nullptr);
+  CHECK(answer_challenge(table, "[2001:db8:0:0::1]", path_of(token)) != nullptr);
+  CHECK(answer_challenge(table, "2001:db8::1", path_of(token)) != nullptr);
+  for (const char* other : {"[2001:db8::2]", "[::1]", "[2001:db8::1%eth0]", "[2001:db8::1::]",
+                            "[:]", "2001", "", "[]"}) {
+    CHECK(answer_challenge(table, other, path_of(token)) == nullptr);
+  }
+}
+
+TEST_CASE("an IPv4 identifier is asked for as it is") {
+  const ChallengeTable table{{token, Challenge{"192.0.2.1", "body"}}};
+  CHECK(answer_challenge(table, "192.0.2.1", path_of(token)) != nullptr);
+  CHECK(answer_challenge(table, "192.0.2.2", path_of(token)) == nullptr);
+  CHECK(answer_challenge(table, "[::ffff:192.0.2.1]", path_of(token)) == nullptr);
 }
 
 TEST_CASE("a challenge is presented only when every worker has switched") {
@@ -114,6 +126,27 @@ TEST_CASE("several challenges stand side by side, and tables given out never cha
   REQUIRE(tables.size() == 3);
   CHECK(tables[0]->size() == 1);
   CHECK(tables[2]->size() == 3);
+}
+
+TEST_CASE("a table of many rows is copied and changed without changing the one before") {
+  NoticeTable<int> table;
+  for (int i = 0; i < 5000; ++i) table.set("key-" + std::to_string(i), i);
+  CHECK(table.size() == 5000);
+  NoticeTable<int> next = table;
+  for (int i = 0; i < 5000; i += 2) next.erase("key-" + std::to_string(i));
+  next.erase("never there");
+  next.set("key-1", -1);
+  CHECK(next.size() == 2500);
+  CHECK(table.size() == 5000);
+  for (int i = 0; i < 5000; ++i) {
+    const std::string key = "key-" + std::to_string(i);
+    REQUIRE(table.find(key) != nullptr);
+    REQUIRE(*table.find(key) == i);
+    REQUIRE(next.contains(key) == (i % 2 == 1));
+  }
+  CHECK(*next.find("key-1") == -1);
+  CHECK(NoticeTable<int>().empty());
+  CHECK(NoticeTable<int>().find("") == nullptr);
 }
 
 TEST_CASE("a retired challenge is still answered: CAs ask several times, and late") {

@@ -1,16 +1,14 @@
 // The issuer against a CA of scripted answers: what a real one cannot be made to do.
-#include <map>
-#include <mutex>
-#include <optional>
-#include <thread>
+#include <future>
 
-#include <boost/json/parse.hpp>
-#include <boost/json/value.hpp>
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
-#include "base/encoding.hpp"
+#include "acme/account.hpp"
+#include "acme/times.hpp"
 #include "tests/acme/certification.hpp"
+#include "tests/acme/scripted_ca.hpp"
+#include "tls/certificate_builder.hpp"
 
 namespace gatehouse::test {
 
@@ -19,100 +17,6 @@ namespace {
 using acme::FailureClass;
 using Catch::Contains;
 using Fault = ScriptedReply::Fault;
-
-/// Every step succeeds up to finalize, which answers 500, unless a script says otherwise.
-struct ScriptedCa {
-  ScriptedCa() {
-    authority.name = "scripted";
-    authority.directory = server.url("/dir");
-  }
-
-  std::unique_ptr<Life> live() {
-    return std::make_unique<Life>(storage, responder, authority, settings);
-  }
-
-  ScriptedReply answer(const ScriptedRequest& request) {
-    const std::lock_guard lock(mutex);
-    requests.push_back(request);
-    ScriptedReply reply;
-    std::optional<ScriptedReply> scripted;
-    const auto script = scripts.find(request.target);
-    if (script != scripts.end()) scripted = script->second(request);
-    reply = scripted ? *scripted : usual(request.target);
-    reply.fields.emplace_back("Replay-Nonce", fmt::format("nonce-{}", requests.size()));
-    return reply;
-  }
-
-  ScriptedReply usual(const std::string& target) {
-    const std::string base = server.url("");
-    ScriptedReply reply;
-    if (target == "/dir") {
-      reply.body = fmt::format(
-          R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account","newOrder":"{0}/order"}})", base);
-    } else if (target == "/account") {
-      reply.fields = {{"Location", base + "/acct/1"}};
-      reply.body = fmt::format(R"({{"status":"valid","orders":"{}/orders"}})", base);
-    } else if (target == "/order" || target == "/order/1") {
-      reply.fields = {{"Location", base + "/order/1"}};
-      reply.body = order("ready");
-    } else if (target == "/orders") {
-      reply.body = fmt::format(R"({{"orders":["{}/order/1"]}})", base);
-    } else if (target == "/finalize") {
-      reply = problem(500, "serverInternal");
-    }
-    return reply;
-  }
-
-  std::string order(const std::string& status, const std::string& more = "") const {
-    return fmt::format(R"({{"status":"{1}","identifiers":[{{"type":"dns","value":"a.example"}}],)"
-                       R"("authorizations":["{0}/authz"],"finalize":"{0}/finalize"{2}}})",
-                       server.url(""), status, more);
-  }
-
-  static ScriptedReply problem(int status, const std::string& type) {
-    ScriptedReply reply;
-    reply.status = status;
-    reply.body = fmt::format(R"({{"type":"urn:ietf:params:acme:error:{}","detail":"why"}})", type);
-    return reply;
-  }
-
-  size_t count(const std::string& target) {
-    const std::lock_guard lock(mutex);
-    size_t found = 0;
-    for (const auto& request : requests) found += request.target == target ? 1 : 0;
-    return found;
-  }
-
-  /// The payload of the n-th message to a path.
-  std::string payload(const std::string& target, size_t n) {
-    const std::lock_guard lock(mutex);
-    for (const auto& request : requests) {
-      if (request.target != target || n-- > 0) continue;
-      const auto jws = boost::json::parse(request.body);
-      return base::base64url_decode(jws.at("payload").as_string()).value();
-    }
-    return {};
-  }
-
-  using Script = std::function<std::optional<ScriptedReply>(const ScriptedRequest&)>;
-
-  std::mutex mutex;
-  std::map<std::string, Script> scripts;
-  std::vector<ScriptedRequest> requests;
-  boost::asio::io_context control;
-  ScriptedServer server{control,
-                        [this](const ScriptedRequest& request) { return answer(request); }};
-  std::thread thread{[this] { control.run(); }};
-  ~ScriptedCa() {
-    control.stop();
-    thread.join();
-  }
-
-  ChallengeResponder responder;
-  MemoryStorage storage;
-  config::CertificateAuthority authority;
-  config::Acme settings;
-};
 
 }  // namespace
 
@@ -211,6 +115,36 @@ TEST_CASE("a forgotten account is registered once more, not again and again") {
   CHECK(ca.count("/order") == 2);
 }
 
+TEST_CASE(
+    "an account that the CA no longer takes is read from storage again, as a person left it") {
+  ScriptedCa ca;
+  const bool removed = GENERATE(true, false);
+  const std::string type = GENERATE(as<std::string>{}, "unauthorized", "malformed");
+  std::vector<std::string> headers;
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    headers.push_back(ScriptedCa::decoded(request, "protected"));
+    if (headers.size() == 1) return ScriptedCa::problem(403, type);
+    return std::nullopt;
+  };
+  auto life = ca.live();
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  REQUIRE(ca.count("/account") == 1);
+  const std::string folder = acme::account_folder("scripted", "");
+  REQUIRE(ca.storage.files.contains(folder + "/key.pem"));
+  if (removed) {
+    ca.storage.files.erase(folder + "/key.pem");
+    ca.storage.files.erase(folder + "/account.json");
+  } else {
+    auto& record = ca.storage.files[folder + "/account.json"];
+    record.replace(record.find("/acct/1"), 7, "/acct/2");
+  }
+  REQUIRE(life->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/account") == (removed ? 2 : 1));
+  CHECK(ca.count("/finalize") == 1);
+  REQUIRE(headers.size() == 2);
+  CHECK_THAT(headers.back(), Contains(removed ? "/acct/1" : "/acct/2"));
+}
+
 TEST_CASE("a journalled order that died is replaced by exactly one") {
   ScriptedCa ca;
   REQUIRE(ca.live()->obtain("a", {"a.example"}).has_error());  // stopped at finalize
@@ -291,6 +225,74 @@ TEST_CASE("a certificate that is none, or not ours, is refused") {
   REQUIRE(outcome.has_error());
   CHECK(outcome.error().kind == FailureClass::transport);
   CHECK_THAT(outcome.error().sentence, Contains("a.example") && Contains("scripted"));
+  CHECK(ca.count("/order") == 1);
+  // It may have been a page of something in between: asked for once more, and then ordered anew.
+  ca.scripts["/order/1"] = ca.scripts["/finalize"];
+  CHECK(ca.live()->obtain("a", {"a.example"}).has_error());
+  CHECK(ca.count("/order") == 2);
+  CHECK(ca.count("/cert") == 3);
+}
+
+namespace {
+
+/// A CA that issues `made`, whatever it is asked, for an order that is about to be placed.
+void issue(ScriptedCa& ca, const tls::CertificatePtr& made) {
+  ca.storage.files["orders/a/key.pem"] = made->key_pem();
+  ca.storage.files["orders/a/order.json"] =
+      fmt::format(R"({{"version":1,"directory":"{}","names":["a.example"],"created":"{}",)"
+                  R"("order":""}})",
+                  ca.authority.directory, acme::timestamp(base::real_clock().wall()));
+  const auto reply = [](std::string body) {
+    return [body](const ScriptedRequest&) {
+      ScriptedReply made_up;
+      made_up.body = body;
+      return made_up;
+    };
+  };
+  ca.scripts["/orders"] = reply(R"({"orders":[]})");
+  ca.scripts["/finalize"] =
+      reply(ca.order("valid", fmt::format(R"(,"certificate":"{}")", ca.server.url("/cert"))));
+  ca.scripts["/order/1"] = ca.scripts["/finalize"];
+  ca.scripts["/cert"] = reply(made->chain_pem());
+}
+
+}  // namespace
+
+TEST_CASE("a certificate that only our clock is at odds with is kept, and no other ordered") {
+  ScriptedCa ca;
+  const auto now = base::real_clock().wall();
+  tls::CertificateDraft draft;
+  draft.common_name = "a.example";
+  draft.names = {"a.example"};
+  const bool behind = GENERATE(true, false);
+  draft.not_before = behind ? now + std::chrono::hours(5) : now - std::chrono::hours(5);
+  draft.not_after = draft.not_before + std::chrono::hours(behind ? 24 : 3);
+  issue(ca, tls::build_with_key(draft, nullptr).value());
+  for (int attempt = 1; attempt <= 3; ++attempt) {
+    const auto outcome = ca.live()->obtain("a", {"a.example"});
+    REQUIRE(outcome.has_error());
+    CHECK(outcome.error().kind == FailureClass::internal);
+    CHECK_THAT(outcome.error().sentence, Contains("this machine's clock says"));
+    CHECK(ca.count("/order") == 1);
+    CHECK(ca.count("/finalize") == 1);
+    CHECK(ca.count("/cert") == static_cast<size_t>(attempt));
+  }
+}
+
+TEST_CASE("a certificate that cannot be served is not ordered again and again") {
+  ScriptedCa ca;
+  const auto now = base::real_clock().wall();
+  tls::CertificateDraft draft;
+  draft.common_name = "b.example";
+  draft.names = {"b.example"};
+  draft.not_before = now;
+  draft.not_after = now + std::chrono::hours(24);
+  issue(ca, tls::build_with_key(draft, nullptr).value());
+  const auto outcome = ca.live()->obtain("a", {"a.example"});
+  REQUIRE(outcome.has_error());
+  CHECK(outcome.error().kind == FailureClass::policy);  // a day, or a person
+  CHECK_THAT(outcome.error().sentence, Contains("does not cover a.example"));
+  CHECK(ca.count("/order") == 1);
   CHECK_FALSE(ca.storage.files.contains("orders/a/order.json"));
 }
 
@@ -386,6 +388,140 @@ TEST_CASE("a challenge that the CA has looked at meanwhile is judged, not asked 
   CHECK(ca.count("/challenge") == 1);
   // Past the challenge, or stopped by what the CA really refused.
   CHECK(ca.count("/finalize") == (after == "pending" ? 0 : 1));
+}
+
+TEST_CASE("an order that names its predecessor is placed once more without it, if refused") {
+  ScriptedCa ca;
+  const auto& [status, type, again] = GENERATE(table<int, std::string, bool>({
+      {409, "alreadyReplaced", true},
+      {404, "malformed", true},
+      {403, "unauthorized", true},
+      {400, "", true},
+      {429, "rateLimited", false},
+      {500, "serverInternal", false},
+  }));
+  INFO(type);
+  ca.scripts["/order"] = [&ca, status = status, type = type](
+                             const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    if (ca.decoded(request).find("replaces") == std::string::npos) return std::nullopt;
+    return ScriptedCa::problem(status, type);
+  };
+  auto life = ca.live();
+  auto asked = wanted("a", {"a.example"});
+  asked.replaces = "aYhb.AIdl";
+  const auto outcome = await(life->control, life->issuer.obtain(asked));
+  REQUIRE(outcome.has_error());  // at finalize, at the latest
+  CHECK(ca.count("/finalize") == (again ? 1 : 0));
+  CHECK(life->issuer.orders_placed() == (again ? 1 : 0));
+}
+
+TEST_CASE("an order with its predecessor that finalize refuses is placed once more without it") {
+  ScriptedCa ca;
+  int orders_replacing = 0;
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    orders_replacing += ca.decoded(request).find("replaces") != std::string::npos ? 1 : 0;
+    return std::nullopt;
+  };
+  ca.scripts["/finalize"] = [](const ScriptedRequest&) {
+    return ScriptedCa::problem(409, "alreadyReplaced");
+  };
+  auto life = ca.live();
+  auto asked = wanted("a", {"a.example"});
+  asked.replaces = "aYhb.AIdl";
+  CHECK(await(life->control, life->issuer.obtain(asked)).has_error());
+  CHECK(orders_replacing == 1);
+  CHECK(ca.count("/order") == 2);
+  CHECK(ca.count("/finalize") == 2);
+}
+
+TEST_CASE("a profile and a predecessor that are both refused go one after the other") {
+  ScriptedCa ca;
+  ca.authority.profile = "gone";
+  ca.scripts["/order"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    const std::string payload = ca.decoded(request);
+    if (payload.find("profile") != std::string::npos) {
+      return ScriptedCa::problem(400, "invalidProfile");
+    }
+    if (payload.find("replaces") == std::string::npos) return std::nullopt;
+    return ScriptedCa::problem(409, "alreadyReplaced");
+  };
+  auto life = ca.live();
+  auto asked = wanted("a", {"a.example"});
+  asked.replaces = "aYhb.AIdl";
+  CHECK(await(life->control, life->issuer.obtain(asked)).has_error());
+  CHECK(ca.count("/order") == 3);
+  CHECK(ca.count("/finalize") == 1);
+}
+
+TEST_CASE("orders at work end before the account's key changes, and later ones use the new key") {
+  ScriptedCa ca;
+  std::vector<std::string> heard;
+  ca.scripts["/dir"] = [&ca](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = fmt::format(R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account",)"
+                             R"("newOrder":"{0}/order","keyChange":"{0}/key-change"}})",
+                             ca.server.url(""));
+    return reply;
+  };
+  std::promise<void> all_began;  // no order ends before
+  const auto began = all_began.get_future().share();
+  for (const auto* path : {"/finalize", "/key-change"}) {
+    ca.scripts[path] = [&heard, began,
+                        path](const ScriptedRequest&) -> std::optional<ScriptedReply> {
+      began.wait_for(std::chrono::seconds(20));
+      heard.emplace_back(path);
+      return std::nullopt;
+    };
+  }
+  auto life = ca.live();
+  int done = 0;
+  bool changed = false;
+  const auto order = [&](const std::string& id) {
+    boost::asio::co_spawn(life->control, life->issuer.obtain(wanted(id, {"a.example"})),
+                          [&](std::exception_ptr, acme::Outcome<acme::Issued>) { ++done; });
+  };
+  order("a");
+  order("b");
+  life->control.poll();
+  boost::asio::co_spawn(
+      life->control, life->issuer.roll_over_account_key(),
+      [&](std::exception_ptr, acme::Outcome<void> outcome) { changed = outcome.has_value(); });
+  life->control.poll();
+  order("c");
+  life->control.poll();
+  all_began.set_value();
+  while (done < 3 && life->control.run_one_for(std::chrono::seconds(20)) > 0) {
+  }
+  CHECK(changed);
+  CHECK(heard == std::vector<std::string>{"/finalize", "/finalize", "/key-change", "/finalize"});
+}
+
+TEST_CASE("a certificate that another account obtained is revoked by its own key") {
+  ScriptedCa ca;
+  int by_key = 0;
+  ca.scripts["/dir"] = [&ca](const ScriptedRequest&) {
+    ScriptedReply reply;
+    reply.body = fmt::format(R"({{"newNonce":"{0}/nonce","newAccount":"{0}/account",)"
+                             R"("newOrder":"{0}/order","revokeCert":"{0}/revoke"}})",
+                             ca.server.url(""));
+    return reply;
+  };
+  ca.scripts["/revoke"] = [&](const ScriptedRequest& request) -> std::optional<ScriptedReply> {
+    if (ca.decoded(request, "protected").find("\"jwk\"") == std::string::npos) {
+      return ScriptedCa::problem(403, "unauthorized");
+    }
+    ++by_key;
+    return ScriptedReply();
+  };
+  auto life = ca.live();
+  const auto certificate = tls::make_self_signed({"a.example"}, std::chrono::hours(1)).value();
+  CHECK(await(life->control, life->issuer.revoke(certificate, 4)).has_value());
+  CHECK(by_key == 1);
+  CHECK(ca.count("/revoke") == 2);
+  const auto refused = await(life->control, life->issuer.revoke(certificate, 2));
+  REQUIRE(refused.has_error());
+  CHECK_THAT(refused.error().sentence, Contains("keyCompromise"));
+  CHECK(ca.count("/revoke") == 2);
 }
 
 }  // namespace gatehouse::test

@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include "base/encoding.hpp"
+#include "tls/digest.hpp"
 
 namespace gatehouse::acme {
 
@@ -14,7 +15,9 @@ namespace {
 
 using base::base64url;
 using base::base64url_decode;
+using tls::hmac_sha256;
 using tls::PrivateKey;
+using tls::sha256;
 
 // The keys of RFC 7515 appendices A.2 and A.3, as PEM. They are published: secrets of nobody.
 constexpr const char* rfc7515_rsa = R"(-----BEGIN RSA PRIVATE KEY-----
@@ -58,12 +61,23 @@ AAAAAAAAAAAAAAAAAAAAAAAAAXuhRANCAAQAVUOJSvPQDtfXQKvb11yWsGh3t4fb
 X3Dup4uQqNfACrtMhaPY6invqvokQGkS3YTVsU3DK/ZW72xr1YpdlD+S
 -----END PRIVATE KEY-----
 )";
-// Scalar 5 on a curve that ACME accounts do not use here.
+// Scalar 5.
 constexpr const char* p384 = R"(-----BEGIN PRIVATE KEY-----
 MIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDAAAAAAAAAAAAAAAAAA
 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAWhZANiAAQR3iSiwlHH
 d1c8rF6gJeRn8gjlHb/5j8VPZmHL5WWDsDeIL0ocopfmCrzbw4NthLyPppbHdED5
 LQ9YN+kKAOfFKEtEd1TV3uiMmGUztpAa6zF3aG0K6PszGEQUq+bBcTo=
+-----END PRIVATE KEY-----
+)";
+
+// Scalar 5 on a curve that ACME accounts do not use here.
+constexpr const char* p521 = R"(-----BEGIN PRIVATE KEY-----
+MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIAAAAAAAAAAAAAAAAA
+AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+AAAAAAWhgYkDgYYABABlK/PFKSekMsc9vDORwE6wv3pZbv21Pw0kzwPauPF3rOQ4
+PAxtXjAUI3ES/q8TfnmjKdfh5tiTFzjVq1CW7I8weAFb5u8b3WYB1uyKK3MRSoES
+kRzY/o6HLgBR7dgXyaA0cIe7aJfJByzzdDEVQCEc9f950fAHJXNU9/gXPMPo3rCQ
+yw==
 -----END PRIVATE KEY-----
 )";
 
@@ -79,16 +93,17 @@ PrivateKey key_from(const char* pem) {
 }
 
 /// Whether r‖s is a signature over `bytes`, by OpenSSL's own verification.
-bool verifies(const PrivateKey& key, std::string_view bytes, const std::string& signature) {
-  if (signature.size() != 64) return false;
+bool verifies(const PrivateKey& key, std::string_view bytes, const std::string& signature,
+              int width = 32, const EVP_MD* digest = EVP_sha256()) {
+  if (signature.size() != 2 * static_cast<size_t>(width)) return false;
   const auto* raw = reinterpret_cast<const unsigned char*>(signature.data());
   ECDSA_SIG* pair = ECDSA_SIG_new();
-  ECDSA_SIG_set0(pair, BN_bin2bn(raw, 32, nullptr), BN_bin2bn(raw + 32, 32, nullptr));
+  ECDSA_SIG_set0(pair, BN_bin2bn(raw, width, nullptr), BN_bin2bn(raw + width, width, nullptr));
   unsigned char* der = nullptr;
   const int length = i2d_ECDSA_SIG(pair, &der);
   EVP_MD_CTX* context = EVP_MD_CTX_new();
   const bool good =
-      EVP_DigestVerifyInit(context, nullptr, EVP_sha256(), nullptr, key.native()) == 1 &&
+      EVP_DigestVerifyInit(context, nullptr, digest, nullptr, key.native()) == 1 &&
       EVP_DigestVerify(context, der, static_cast<size_t>(length),
                        reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()) == 1;
   EVP_MD_CTX_free(context);
@@ -173,6 +188,26 @@ TEST_CASE("ES256 signatures are 64 bytes and verify, also where r or s is short"
   }
 }
 
+TEST_CASE("P-384 keys have their own names, widths and digest") {
+  const auto key = key_from(p384);
+  CHECK(*public_jwk(key) ==
+        R"({"crv":"P-384","kty":"EC",)"
+        R"("x":"Ed4kosJRx3dXPKxeoCXkZ_II5R2_-Y_FT2Zhy-Vlg7A3iC9KHKKX5gq828ODbYS8",)"
+        R"("y":"j6aWx3RA-S0PWDfpCgDnxShLRHdU1d7ojJhlM7aQGusxd2htCuj7MxhEFKvmwXE6"})");
+  CHECK(*thumbprint(key) == "mZSUWNx81rPhyTz-y0FPyG_zLal-Q7BZbFYxyVmkXzc");
+  for (int i = 0; i < 300; ++i) {
+    const std::string bytes = "message " + std::to_string(i);
+    const auto signed_bytes = signature(key, bytes);
+    REQUIRE(signed_bytes.has_value());
+    REQUIRE(verifies(key, bytes, *signed_bytes, 48, EVP_sha384()));
+  }
+  const auto jws = sign(key, JwsHeader(), "x");
+  REQUIRE(jws.has_value());
+  const auto parts = take_apart(*jws);
+  CHECK(parts.header.at("alg") == "ES384");
+  CHECK(verifies(key, parts.signed_bytes, parts.signature, 48, EVP_sha384()));
+}
+
 TEST_CASE("a message names its account, or shows the key, never both") {
   const auto key = key_from(rfc7515_p256);
   JwsHeader header;
@@ -237,7 +272,7 @@ TEST_CASE("a binding key that is not base64url is named, not used") {
 }
 
 TEST_CASE("keys that ACME accounts do not use are refused everywhere") {
-  const auto key = key_from(p384);
+  const auto key = key_from(p521);
   CHECK(public_jwk(key).has_error());
   CHECK(thumbprint(key).has_error());
   CHECK(signature(key, "x").has_error());

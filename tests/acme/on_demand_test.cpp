@@ -3,7 +3,9 @@
 #include <catch2/catch.hpp>
 
 #include "acme/names.hpp"
+#include "tests/support/manual_clock.hpp"
 
+using namespace gatehouse;
 using namespace gatehouse::acme;
 
 TEST_CASE("Names that may be asked for") {
@@ -42,6 +44,34 @@ TEST_CASE("Names that no order may be placed for") {
     INFO(name);
     CHECK_FALSE(plausible_name(name));
   }
+}
+
+TEST_CASE("Denied hosts go before allowed ones, and before the question") {
+  boost::asio::io_context control;
+  base::Fetcher fetcher(control);
+  base::Metrics metrics{1};
+  test::ManualClock clock;
+  Ask ask(control, fetcher, clock, metrics.control());
+  Permission permission(ask);
+  config::OnDemand settings;
+  settings.allow = {{"*.shops.example"}, {"exact.example"}};
+  settings.deny = {{"admin.shops.example"}, {"exact.example"}, {"*.inside.example"}};
+  for (const char* url : {"", "http://127.0.0.1:1/"}) {
+    settings.ask = url;
+    permission.configure(settings);
+    CHECK(permission.known("a.shops.example") == Answer::allowed);
+    CHECK(permission.known("admin.shops.example") == Answer::denied);
+    CHECK(permission.known("exact.example") == Answer::denied);
+    CHECK(permission.known("a.inside.example") == Answer::denied);
+    CHECK(permission.known("b.a.shops.example").has_value() == settings.ask.empty());
+    std::optional<Answer> given;
+    permission.request("admin.shops.example", "192.0.2.1", [&](Answer one) { given = one; });
+    CHECK(given == Answer::denied);
+  }
+  CHECK(metrics.total(base::Metric::ondemand_asks) == 0);
+  settings.deny = {{"*"}};
+  permission.configure(settings);
+  CHECK(permission.known("a.shops.example") == Answer::denied);
 }
 
 TEST_CASE("256 handshakes wait for a name, 4096 in all") {

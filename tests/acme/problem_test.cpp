@@ -99,6 +99,18 @@ TEST_CASE("a rate limit ends at Retry-After, else when its detail says, and says
   CHECK(failure_of(problem("", "", 429), ordering(), now, {}).kind == FailureClass::rate_limit);
 }
 
+TEST_CASE("a limit's end is believed up to 31 days ahead, in a header as in words") {
+  auto limited = problem("rateLimited", "too many, retry after 1994-12-01 00:00:00 UTC", 429);
+  CHECK(timestamp(failure_of(limited, ordering(), now, {}).retry_at.value()) ==
+        "1994-12-01T00:00:00Z");
+  CHECK(failure_of(limited, ordering(), now, parse_retry_after("2000000", now)).retry_at ==
+        now + 2'000'000s);
+  limited.detail = "too many, retry after 2199-01-01 00:00:00 UTC";
+  CHECK(failure_of(limited, ordering(), now, {}).retry_at == now + 31 * 24h);
+  CHECK(failure_of(limited, ordering(), now, parse_retry_after("99999999", now)).retry_at ==
+        now + 31 * 24h);
+}
+
 TEST_CASE("a status alone is enough to tell the CA's trouble") {
   CHECK(failure_of(problem("", "", 500), ordering(), now, {}).kind == FailureClass::transport);
   CHECK(failure_of(problem("", "", 503), ordering(), now, 9s).retry_at == now + 9s);
@@ -127,6 +139,24 @@ TEST_CASE("the e-mail address, the page to open and the trust setting are named"
   const base::Error unverified(base::ErrorKind::tls, "ca.example gave no answer: self-signed");
   CHECK_THAT(transport_failure(unverified, ordering()).sentence,
              Contains("ca.example gave no answer") && Contains("[ca.NAME] trust"));
+}
+
+TEST_CASE("what needs a person at the CA names the CA's page") {
+  Attempt attempt = ordering();
+  const auto said = [&attempt](Problem one) { return failure_of(one, attempt, now, {}).sentence; };
+  auto external = problem("externalAccountRequired", "no binding", 403);
+  const auto deactivated = problem("unauthorized", "account is deactivated", 403);
+  CHECK_THAT(said(external), Contains("make one at the CA's website") && Contains("[ca.NAME] eab"));
+  CHECK_THAT(said(deactivated), !Contains("or see"));
+  attempt.website = "https://ca.example/";
+  CHECK_THAT(said(external), Contains("make one at https://ca.example/, and"));
+  CHECK_THAT(said(deactivated), Contains("make a new one, or see https://ca.example/"));
+  CHECK_THAT(said(problem("userActionRequired", "new terms", 403)),
+             Contains("open https://ca.example/"));
+  external.instance = "https://ca.example/external";
+  CHECK_THAT(said(external), Contains("make one at https://ca.example/external"));
+  external.instance = "urn:uuid:1-2-3";  // an identifier, not a page
+  CHECK_THAT(said(external), Contains("make one at https://ca.example/, and"));
 }
 
 TEST_CASE("names are spoken short") {

@@ -33,11 +33,12 @@ TEST_CASE("the directory of RFC 8555 section 7.1.1 is read, unknown members igno
     "newAuthz": "https://example.com/acme/new-authz",
     "revokeCert": "https://example.com/acme/revoke-cert",
     "keyChange": "https://example.com/acme/key-change",
+    "renewalInfo": "https://example.com/acme/renewal-info",
     "sV6FAtpyZa8": "https://community.letsencrypt.org/t/adding-random-entries-to-the-directory",
     "meta": {
       "termsOfService": "https://example.com/acme/terms/2017-5-30",
       "website": "https://www.example.com/",
-      "caaIdentities": ["example.com"],
+      "caaIdentities": ["Example.com", 5, "not a host", "", "ca.example"],
       "externalAccountRequired": true,
       "profiles": {"classic": "https://x", "shortlived": "https://y"}
     }})",
@@ -46,12 +47,18 @@ TEST_CASE("the directory of RFC 8555 section 7.1.1 is read, unknown members igno
   CHECK(directory->new_nonce == "https://example.com/acme/new-nonce");
   CHECK(directory->new_account == "https://example.com/acme/new-account");
   CHECK(directory->new_order == "https://example.com/acme/new-order");
+  CHECK(directory->revoke_certificate == "https://example.com/acme/revoke-cert");
+  CHECK(directory->key_change == "https://example.com/acme/key-change");
+  CHECK(directory->renewal_info == "https://example.com/acme/renewal-info");
   CHECK(directory->external_account_required);
   CHECK(directory->profiles == std::vector<std::string>{"classic", "shortlived"});
+  CHECK(directory->caa_identities == std::vector<std::string>{"example.com", "ca.example"});
   const auto again = parse_directory(directory_json(*directory), ca);
   REQUIRE(again.has_value());
   CHECK(again->new_order == directory->new_order);
   CHECK(again->profiles == directory->profiles);
+  CHECK(again->renewal_info == directory->renewal_info);
+  CHECK(again->caa_identities == directory->caa_identities);
 }
 
 TEST_CASE("what is no directory is refused, saying what is wrong") {
@@ -225,17 +232,64 @@ TEST_CASE("a list of orders may be empty, null or hold addresses, nothing else")
   CHECK(parse_order_list(R"({"orders":["https://ca.example/o/1"]})", ca)->size() == 1);
   CHECK(parse_order_list(R"({"orders":[1]})", ca).has_error());
   CHECK(parse_order_list(R"({})", ca).has_error());
-  CHECK(*parse_account_orders(R"({"orders":"https://ca.example/l"})", ca) ==
+  CHECK(parse_account(R"({"orders":"https://ca.example/l"})", ca)->orders ==
         "https://ca.example/l");
-  CHECK(parse_account_orders(R"({"status":"valid"})", ca)->empty());
+  CHECK(parse_account(R"({"status":"valid","orders":"file:///etc/passwd"})", ca)->orders.empty());
+}
+
+TEST_CASE("an account is usable unless its owner or the CA has ended it") {
+  CHECK(parse_account(R"({"status":"valid"})", ca)->usable);
+  CHECK(parse_account(R"({})", ca)->usable);
+  CHECK_FALSE(parse_account(R"({"status":"deactivated"})", ca)->usable);
+  CHECK_FALSE(parse_account(R"({"status":"revoked"})", ca)->usable);
+  CHECK(parse_account("[]", ca).has_error());
+}
+
+TEST_CASE("the addresses that a CA need not offer are left out where they make no sense") {
+  const auto with = [](const std::string& more) {
+    return parse_directory(
+        R"({"newNonce":"https://ca.example/n","newAccount":"https://ca.example/a",
+      "newOrder":"https://ca.example/o")" +
+            more + "}",
+        ca);
+  };
+  CHECK(with("")->renewal_info.empty());
+  CHECK(with(R"(,"renewalInfo":"http://ca.example/i")")->renewal_info.empty());
+  CHECK(with(R"(,"renewalInfo":7,"keyChange":[],"revokeCert":{})")->revoke_certificate.empty());
+  std::string identities;
+  for (int i = 0; i < 100; ++i)
+    identities += (i == 0 ? "" : ",") + ("\"h" + std::to_string(i) + "\"");
+  const auto many = with(R"(,"meta":{"caaIdentities":[)" + identities + "]}");
+  REQUIRE(many.has_value());
+  CHECK(many->caa_identities.size() == 32);
+}
+
+TEST_CASE("a revocation's reason goes by its number or its name, and only an owner's") {
+  CHECK(revocation_reason("unspecified") == 0);
+  CHECK(revocation_reason("keyCompromise") == 1);
+  CHECK(revocation_reason("key-compromise") == 1);
+  CHECK(revocation_reason("AFFILIATIONCHANGED") == 3);
+  CHECK(revocation_reason("superseded") == 4);
+  CHECK(revocation_reason("cessation-of-operation") == 5);
+  for (const auto* name : {"", "cACompromise", "certificateHold", "1", "superseded "}) {
+    CHECK_FALSE(revocation_reason(name).has_value());
+  }
+  for (const int reason : {0, 1, 3, 4, 5}) CHECK(is_revocation_reason(reason));
+  for (const int reason : {-1, 2, 6, 7, 8, 9, 10, 11}) CHECK_FALSE(is_revocation_reason(reason));
+  CHECK(revocation_reason_names().find("keyCompromise, affiliationChanged") != std::string::npos);
 }
 
 TEST_CASE("payloads are the JSON of RFC 8555") {
   const auto order =
-      boost::json::parse(new_order_json({"A.example", "192.0.2.1", "2001:DB8::1"}, ""));
+      boost::json::parse(new_order_json({"A.example", "192.0.2.1", "2001:DB8::1"}, "", ""));
   CHECK(order == boost::json::parse(R"({"identifiers":[{"type":"dns","value":"a.example"},
     {"type":"ip","value":"192.0.2.1"},{"type":"ip","value":"2001:db8::1"}]})"));
-  CHECK(boost::json::parse(new_order_json({"a"}, "shortlived")).at("profile") == "shortlived");
+  const auto renewal = boost::json::parse(new_order_json({"a"}, "shortlived", "aYhb.AIdl"));
+  CHECK(renewal.at("profile") == "shortlived");
+  CHECK(renewal.at("replaces") == "aYhb.AIdl");
+  CHECK(revocation_json("\xff\xfe", 4) == R"({"certificate":"__4","reason":4})");
+  CHECK(key_change_json("https://ca.example/\"a", R"({"kty":"EC"})") ==
+        R"({"account":"https://ca.example/\"a","oldKey":{"kty":"EC"}})");
   CHECK(boost::json::parse(new_account_json("me@example.org", "")) ==
         boost::json::parse(R"({"termsOfServiceAgreed":true,"contact":["mailto:me@example.org"]})"));
   CHECK(boost::json::parse(new_account_json("", R"({"x":1})")) ==

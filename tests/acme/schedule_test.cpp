@@ -177,3 +177,65 @@ TEST_CASE("After 'too many requests' the next order is the probe") {
   breaker.close();
   CHECK_FALSE(breaker.on_trial());
 }
+
+TEST_CASE("The CA's instant takes the place of the share, within bounds") {
+  const auto life = lasting(90 * day);
+  const auto due = [&](Wall suggested, std::optional<config::Duration> before = std::nullopt) {
+    return renewal_due(life, before, "a", Suggestion{suggested}) - start;
+  };
+  CHECK(due(start + 50 * day) == 50 * day);
+  CHECK(due(start + 70 * day) == 70 * day);
+  // A fifth of the life left overrides it, an earlier renew_before too.
+  CHECK(due(start + 85 * day) == 72 * day);
+  CHECK(due(start + 85000 * day) == 72 * day);
+  CHECK(due(start + 70 * day, config::Duration(40 * day)) == 50 * day);
+  CHECK(due(start + 40 * day, config::Duration(40 * day)) == 40 * day);
+  // Past: now, but a CA that is mad gets four renewals a day at the most.
+  CHECK(due(start - 50 * day) == 0s);
+  const auto again = [](const Lifetime& lifetime, Wall heeded) {
+    return renewal_due(lifetime, std::nullopt, "a", Suggestion{start - 50 * day, heeded}) - start;
+  };
+  CHECK(again(life, start) == 6h);
+  CHECK(again(life, start - 5h) == 1h);
+  CHECK(again(life, start - 7h) == 0s);
+  CHECK(again(lasting(10h), start) == 1h);
+  CHECK(again(life, start + 1000 * day) == 72 * day);  // the clock was set back since
+}
+
+TEST_CASE("An instant is kept while its window stands") {
+  const RenewalWindow window{start, start + 2 * day};
+  const auto first = instant_in(window, {}, {}, 0.5);
+  REQUIRE(first);
+  CHECK(*first == start + 1 * day);
+  CHECK(instant_in(window, window, *first, 0.9) == *first);
+  const RenewalWindow moved{start + 5 * day, start + 6 * day};
+  CHECK(instant_in(moved, window, *first, 0.0) == start + 5 * day);
+  CHECK(instant_in(moved, window, *first, 1.0) == start + 6 * day);
+  CHECK(instant_in(window, window, start + 30 * day, 0.0) == start);  // no instant of this window
+  CHECK_FALSE(instant_in({start, start}, {}, {}, 0.5));
+  CHECK_FALSE(instant_in({start, start - 1s}, {}, {}, 0.5));
+  const auto endless = instant_in({Wall{}, start + 80'000 * day}, {}, {}, 0.999999);
+  REQUIRE(endless);
+  CHECK(*endless <= start + 80'000 * day);
+}
+
+TEST_CASE("The CA is asked for its window again as it says, within a minute and a day") {
+  CHECK(window_pause(milliseconds(2h), "a") == 2h);
+  CHECK(window_pause(milliseconds(0), "a") == 1min);
+  CHECK(window_pause(milliseconds(-5), "a") == 1min);
+  CHECK(window_pause(milliseconds(72h), "a") == 24h);
+  CHECK(near(window_pause(std::nullopt, "a"), 6h));
+}
+
+TEST_CASE("The end of a certificate comes in stages: 25, 10 and 5 % left, over") {
+  const auto life = lasting(100 * day);
+  CHECK(expiry_stage(life, start - 1 * day) == 0);
+  CHECK(expiry_stage(life, start + 75 * day - 1s) == 0);
+  CHECK(expiry_stage(life, start + 75 * day) == 1);
+  CHECK(expiry_stage(life, start + 90 * day) == 2);
+  CHECK(expiry_stage(life, start + 95 * day) == 3);
+  CHECK(expiry_stage(life, start + 100 * day) == 4);
+  CHECK(expiry_stage({start, start - 1h}, start) == 4);
+  for (unsigned stage = 1; stage <= stages_max; ++stage)
+    CHECK(expiry_stage(life, stage_begins(life, stage)) == stage);
+}

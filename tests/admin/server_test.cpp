@@ -245,7 +245,9 @@ TEST_CASE("A handler's exception ends its connection, not the server") {
   const std::string path = folder.file("admin.sock");
   Running running(unix_settings(path));
   base::Result<Answer> failed = Client(*parse_address("unix:" + path), "").request("GET", "/throw");
-  CHECK(failed.has_error());
+  REQUIRE(failed.has_error());
+  // A CA that was asked may answer after the server has lost its patience.
+  CHECK(failed.error().context.find("may still be under way") != std::string::npos);
   CHECK(Client(*parse_address("unix:" + path), "").request("GET", "/").has_value());
 }
 

@@ -1,5 +1,6 @@
 #include "app/application.hpp"
 
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +16,7 @@
 #include "admin/client.hpp"
 #include "app/commands.hpp"
 #include "base/log.hpp"
+#include "tests/support/scripted_server.hpp"
 
 using namespace gatehouse;
 
@@ -134,6 +136,39 @@ TEST_CASE("A reload of a wrong file changes nothing and says why") {
         std::string::npos);
   gatehouse.write("");
   CHECK(gatehouse.ask("POST", "/api/reload")->status == 200);
+}
+
+TEST_CASE("A reload with an ask that allows everything changes nothing and says why") {
+  boost::asio::io_context io;
+  std::atomic<int> status{200};
+  test::ScriptedServer server(io, [&](const test::ScriptedRequest&) {
+    test::ScriptedReply reply;
+    reply.status = status;
+    return reply;
+  });
+  const std::string url = server.url("/allowed");
+  std::thread answering([&] { io.run(); });
+  {
+    Gatehouse gatehouse;
+    gatehouse.start();
+    const auto sites = [&] {
+      return boost::json::parse(gatehouse.ask("GET", "/api/status")->body).at("sites").as_int64();
+    };
+    gatehouse.write(
+        "[[site]]\nhosts = [\"*\"]\nupstream = \"127.0.0.1:1\"\n"
+        "certificates = \"on_demand\"\n[on_demand]\nask = \"" +
+        url + "\"\n");
+    const auto refused = gatehouse.ask("POST", "/api/reload");
+    CHECK(refused->status == 422);
+    CHECK(refused->body.find("allows a made-up name") != std::string::npos);
+    CHECK(gatehouse.log().find("the running configuration stays") != std::string::npos);
+    CHECK(sites() == 1);
+    status = 404;
+    CHECK(gatehouse.ask("POST", "/api/reload")->status == 200);
+    CHECK(sites() == 2);
+  }
+  io.stop();
+  answering.join();
 }
 
 TEST_CASE("Signals reload, reopen the logs and stop") {

@@ -101,6 +101,26 @@ TEST_CASE("A site's own certificate is served for each of its hosts") {
   CHECK(world.certificates.status()[0].state == "file");
 }
 
+TEST_CASE(
+    "Every file of the user's is listed with its hosts, also of any host, and the fallbacks") {
+  World world;
+  const auto own = world.write("own.pem", {"a.example"});
+  const auto spare = world.write("spare.pem", {"*.b.example"});
+  auto other = World::site({"b.example"});
+  other.fallback_certificate = other.fallback_key = world.path("spare.pem");
+  REQUIRE(world.certificates
+              .configure(World::snapshot({World::site({"*", "a.example"}, world.path("own.pem")),
+                                          other, World::site({"c.example"})}))
+              .empty());
+  const auto list = world.certificates.file_status();
+  REQUIRE(list.size() == 3);
+  CHECK(list[0].name == "*");
+  CHECK(list[0].serial == own->serial());
+  CHECK(list[1].name == "a.example");
+  CHECK(list[2].name == "b.example");
+  CHECK(list[2].not_after == spare->not_after());
+}
+
 TEST_CASE("What acme obtains is served, replaced and withdrawn") {
   World world;
   auto hooks = world.certificates.manager_hooks();
@@ -164,8 +184,9 @@ struct Serving {
         server(w.control, metrics, access_log, w.certificates.server_hooks()),
         fetcher(w.control),
         http01(w.control, w.certificates.challenge_publisher()),
-        manager(w.control, fetcher, storage, http01, base::real_clock(), metrics.control(),
-                w.certificates.manager_hooks()) {
+        tls_alpn01(w.control, w.certificates.alpn_publisher()),
+        manager(w.control, fetcher, storage, acme::Solvers{http01, tls_alpn01}, base::real_clock(),
+                metrics.control(), w.certificates.manager_hooks()) {
     const auto snapshot = world.listening();
     REQUIRE(snapshot);
     REQUIRE(server.bind(snapshot).has_value());
@@ -186,6 +207,7 @@ struct Serving {
   base::Fetcher fetcher;
   test::MemoryStorage storage;
   acme::Http01 http01;
+  acme::TlsAlpn01 tls_alpn01;
   acme::Manager manager;
 };
 
@@ -274,7 +296,7 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
   acme::Challenge challenge;
   challenge.identifier = "a.example";
   challenge.key_authorization = "token-1.thumb";
-  table->emplace("token-1", challenge);
+  table->set("token-1", challenge);
   bool done = false;
   world.certificates.challenge_publisher()(table, [&] { done = true; });
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -288,6 +310,26 @@ TEST_CASE("When a challenge is published, every worker answers it, and unknown o
   }
 }
 
+TEST_CASE("A challenge's certificate is shown by every worker, for its name alone") {
+  World world;
+  Serving serving(world);
+  const auto hooks = world.certificates.server_hooks();
+  CHECK(hooks.challenge_certificate(0, "a.example") == nullptr);
+  auto table = std::make_shared<acme::AlpnTable>();
+  const auto certificate = self_signed("a.example");
+  table->set("a.example", certificate);
+  bool done = false;
+  world.certificates.alpn_publisher()(table, [&] { done = true; });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!done && std::chrono::steady_clock::now() < deadline) world.settle();
+  REQUIRE(done);
+  for (const size_t worker : {0, 1}) {
+    CHECK(hooks.challenge_certificate(worker, "a.example") == certificate);
+    CHECK(hooks.challenge_certificate(worker, "b.example") == nullptr);
+    CHECK(hooks.challenge_certificate(worker, "") == nullptr);
+  }
+}
+
 TEST_CASE("After the close nobody is called any more") {
   World world;
   const auto hooks = world.certificates.server_hooks();
@@ -296,4 +338,47 @@ TEST_CASE("After the close nobody is called any more") {
   hooks.seen("a.example");
   world.certificates.challenge_publisher()(nullptr, [] { FAIL("called"); });
   world.settle();
+}
+
+TEST_CASE(
+    "Why a site has no certificate for a name is said, where its configuration is the reason") {
+  World world;
+  auto plain = World::site({"plain.example"});
+  plain.certificates = config::CertificateMode::off;
+  auto first_visit = World::site({"*.visited.example"});
+  first_visit.certificates = config::CertificateMode::on_demand;
+  REQUIRE(world.certificates
+              .configure(World::snapshot({plain, first_visit, World::site({"auto.example"})}))
+              .empty());
+  const auto why = [&](const std::string& name) {
+    const auto error = world.certificates.absence(name);
+    return error ? error->context : std::string();
+  };
+  CHECK(why("plain.example").find("plain HTTP only") != std::string::npos);
+  CHECK(why("a.visited.example").find("first visited") != std::string::npos);
+  CHECK(why("auto.example").empty());
+  CHECK(why("nobody.example").empty());
+}
+
+TEST_CASE(
+    "A name is shown with the certificate that it shares, of a wildcard or of the default site") {
+  World world;
+  world.write("zone.pem", {"*.zone.example"});
+  world.write("any.pem", {"any.example"});
+  REQUIRE(world.certificates
+              .configure(World::snapshot({World::site({"*.zone.example"}, world.path("zone.pem")),
+                                          World::site({"*"}, world.path("any.pem")),
+                                          World::site({"auto.example"})}))
+              .empty());
+  const auto shared = [&](const std::string& name) {
+    const auto details = world.certificates.shared_details(name);
+    return details ? details->status.name + " of " + details->names.at(0) : std::string();
+  };
+  CHECK(shared("a.zone.example") == "*.zone.example of *.zone.example");
+  CHECK(shared("whatever.example") == "* of any.example");
+  std::string listed;
+  for (const auto& status : world.certificates.status()) listed += status.name + " ";
+  CHECK(listed == "*.zone.example * ");
+  CHECK(shared("auto.example").empty());
+  CHECK(shared("*.zone.example").empty());
 }

@@ -69,3 +69,9 @@ TEST_CASE("Any bytes make a string that a JSON parser accepts") {
     REQUIRE(!code);
   }
 }
+
+TEST_CASE("For people quotes stand, and nothing else that a terminal or a line would mind") {
+  std::string out = "> ";
+  gatehouse::base::append_harmless(out, "a \"b\" \\ \x1b[31m\n\xc2\x9b ä \xff\"");
+  CHECK(out == "> a \"b\" \\ \\u001b[31m\\n\\u009b ä \\ufffd\"");
+}

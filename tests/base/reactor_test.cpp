@@ -197,6 +197,27 @@ TEST_CASE("no wake-up is lost in 200,000 requests on 64 connections") {
   CHECK(exchange(server, 64, 3'125) == 200'000);
 }
 
+TEST_CASE("a closed source hears nothing more, whoever else has the same open file") {
+  boost::asio::io_context context;
+  Reactor reactor(context);
+  int pair[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+  std::set<Echo*> open;
+  Echo source(reactor, open);
+  REQUIRE(reactor.add(source, pair[0]));
+  const int kept = ::fcntl(pair[0], F_DUPFD_CLOEXEC, 0);
+  REQUIRE(kept >= 0);
+  context.poll();
+  reactor.close(source);
+  context.poll();
+  const uint64_t batches = reactor.batch();
+  REQUIRE(::send(pair[1], "x", 1, MSG_NOSIGNAL) == 1);
+  context.poll();
+  CHECK(reactor.batch() == batches);
+  ::close(kept);
+  ::close(pair[1]);
+}
+
 TEST_CASE("a FIN that comes with the last data is seen after that data") {
   EchoServer server;
   for (int i = 0; i < 2'000; ++i) {

@@ -27,6 +27,18 @@ TEST_CASE("a configuration is described in a few lines") {
         "  * → localhost:8080, certificates on demand from letsencrypt\n");
 }
 
+TEST_CASE("who decides on demand is said") {
+  const auto with = [](const std::string& lines) {
+    return describe(
+        *loaded("[on_demand]\n" + lines + "[[site]]\nhosts = ['a.com']\nupstream = 'a:1'\n"));
+  };
+  CHECK(with("allow = ['*.a.com', 'b.com']\n").find("on demand  allow *.a.com, b.com\n") !=
+        std::string::npos);
+  CHECK(with("ask = 'http://a/'\nallow = ['*.a.com']\ndeny = ['x.a.com']\n")
+            .find("on demand  ask http://a/ · allow *.a.com · deny x.a.com\n") !=
+        std::string::npos);
+}
+
 TEST_CASE("who is believed, and who is told of clients, is said") {
   const std::string shop =
       "[[site]]\nhosts = ['a.com']\nupstream = 'shop'\n[upstream.shop]\nservers = ['a:1']\n"
@@ -71,7 +83,7 @@ TEST_CASE("programs get the same as one JSON object, without secrets") {
         R"({"files":["t.toml"],"http":[":80"],"https":[":443"],"trusted_proxies":[],)"
         R"("proxy_protocol":false,"admin":"127.0.0.1:2019",)"
         R"("storage":"/var/lib/gatehouse","authorities":["letsencrypt"],)"
-        R"("on_demand":{"configured":false,"ask":"","allow":[]},)"
+        R"("on_demand":{"configured":false,"ask":"","allow":[],"deny":[]},"notify":{},)"
         R"("sites":[{"hosts":["a.com"],"upstream":"unix:/run/\"a\\b","certificates":"auto",)"
         R"("certificate":"","redirect_http":true,)"
         R"("routes":[{"path":"/x","methods":[],"respond":204}]}],)"

@@ -13,13 +13,28 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
 
 from harness.client import Client, trusting, trusting_anything  # noqa: E402
+from harness.fault_ca import FaultProxy  # noqa: E402
 from harness.http2 import Http2, trusting_h2  # noqa: E402
 from harness.origin import Origin  # noqa: E402
 from harness.program import Gatehouse  # noqa: E402
-from harness.services import Ask, FaultProxy  # noqa: E402
+from harness.services import Ask  # noqa: E402
 from harness.wait import until  # noqa: E402
 from local_ca import Authority, LocalCa  # noqa: E402
 from ports import free_port  # noqa: E402
+
+
+MEASURED = pytest.StashKey()
+
+
+@pytest.fixture
+def figure(request):
+    """figure(case, measured): printed at the end of the run, whatever becomes of the test."""
+    return request.config.stash.setdefault(MEASURED, {}).__setitem__
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for case, measured in config.stash.get(MEASURED, {}).items():
+        terminalreporter.write_line(f"{case}: {measured}")
 
 
 @pytest.fixture(scope="session")
@@ -197,8 +212,8 @@ def http2_world(site_files, authority, tmp_path_factory):
 
 @pytest.fixture
 def ca(tmp_path, config):
-    """A running ACME CA that validates at the configuration's plain listener."""
-    running = LocalCa(tmp_path / "ca", config.http).start()
+    """A running ACME CA that validates at the configuration's listeners."""
+    running = LocalCa(tmp_path / "ca", config.http, tls_port=config.https).start()
     yield running
     running.stop()
 

@@ -163,6 +163,7 @@ def refused(gatehouse, text, *words, status=(1, 2)):
 
 def test_a_port_in_use_is_named(gatehouse, config, origin):
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections do not count
         taken.bind(("127.0.0.1", config.https))
         taken.listen()
         refused(gatehouse, config.site(origin.address), f"127.0.0.1:{config.https}", status=(1,))
@@ -247,3 +248,14 @@ def test_the_quickstart_checks_itself():
                           timeout=within(60), cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Pebble Intermediate" in done.stdout and "Hello from the origin" in done.stdout
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["chekc"], "'chekc' is no command, did you mean 'check'?"),
+    (["certs", "shwo", "a.test"], "'shwo' is no command, did you mean 'show'?"),
+    (["notify", "everybody"], "'everybody' is no command"),
+    (["certs"], "subcommand is required"), (["certs", "renew"], "NAME is required")])
+def test_a_command_that_is_none_is_named(arguments, words):
+    done = command(*arguments)
+    assert done.returncode == 2 and words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

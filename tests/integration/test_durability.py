@@ -96,7 +96,8 @@ def test_a_restart_serves_what_was_stored_without_an_order(gatehouse, config, ca
     assert ask.count("kept.durable.test") == 1 and len(ask.asked) - asked <= 1
 
 
-def test_sigterm_during_issuance_resumes_the_order(gatehouse, config, faults, ca, ask, origin):
+def test_sigterm_during_issuance_resumes_the_order(gatehouse, config, faults, ca, ask, origin,
+                                                   figure):
     program = gatehouse(config.acme(
         faults.directory, ca.trust, f'[on_demand]\nask = "{ask.url}"\n'
         + ANY.format(upstream=origin.address), server='grace = "1s"'))
@@ -109,8 +110,12 @@ def test_sigterm_during_issuance_resumes_the_order(gatehouse, config, faults, ca
     handshake.close()
     faults.fault("pass")
     orders = ca.orders()
+    begun = time.monotonic()
     program.start()
     until(lambda: is_active(program, config, "held.durable.test", ca.root()), "the certificate")
+    figure("SIGTERM during issuance, the CA too late: certificate",
+           f"{time.monotonic() - begun:.2f} s after the next start, "
+           f"{ca.orders() - orders} further orders")
     assert ca.orders() == orders, "the journalled order was finished, none placed anew"
 
 
@@ -207,7 +212,7 @@ def fill(folder):
 
 
 def test_a_full_disk_at_save_serves_from_memory_with_one_order(gatehouse, config, ca, faults, ask,
-                                                             origin, small_disk):
+                                                             origin, small_disk, figure):
     program = gatehouse(config.acme(
         faults.directory, ca.trust, f'[on_demand]\nask = "{ask.url}"\n'
         + ANY.format(upstream=origin.address)).replace("@FOLDER@/storage", f"{small_disk}/storage"))
@@ -225,6 +230,7 @@ def test_a_full_disk_at_save_serves_from_memory_with_one_order(gatehouse, config
     handshake.close()
     for _ in range(3):
         trusted_get(config, "held.full.test", ca.root())
+    figure("disk full at save", f"served, {ca.orders() - orders} further orders")
     assert ca.orders() == orders
     assert "space" in program.log()
     filler.unlink()

@@ -36,43 +36,48 @@ def served(port, name, root):
     return time.monotonic() - begun
 
 
-def test_the_first_request_is_answered_within_a_quarter_of_a_second(on_demand, ca, record_property):
+def test_the_first_request_is_answered_within_a_quarter_of_a_second(on_demand, ca, figure):
     served(on_demand.https, "warm.first.test", on_demand.root)  # the account is made once
     # Each of a registered domain of its own: one domain gets 20 a day.
     times = [served(on_demand.https, f"www.first-{i}.test", on_demand.root) for i in range(20)]
     median = statistics.median(times)
-    record_property("first_request_median_seconds", median)
-    print(f"first on-demand request: median {median:.3f} s, max {max(times):.3f} s")
+    figure("first on-demand request", f"median {median:.3f} s, longest {max(times):.3f} s (0.25 s)")
     assert median <= within(0.25), times
     assert ca.orders() == 21
     again = served(on_demand.https, "www.first-0.test", on_demand.root)
     assert again < within(0.05) and ca.orders() == 21
 
 
-def test_a_hundred_handshakes_for_one_name_place_one_order(on_demand, ca):
+def test_a_hundred_handshakes_for_one_name_place_one_order(on_demand, ca, figure):
     served(on_demand.https, "www.crowd-0.test", on_demand.root)
     spreads = []
-    # The best of three: what else runs on the machine only ever adds.
     for number in (1, 2, 3):
         before = ca.orders()
         spreads.append(crowd(on_demand, f"www.crowd-{number}.test"))
         assert ca.orders() == before + 1
-    print("100 handshakes, first to last:", [f"{s * 1000:.1f} ms" for s in spreads])
-    assert min(spreads) <= within(0.03), spreads
+    figure("100 handshakes for one name, first to last",
+           ", ".join(f"{whole * 1000:.1f} ({own * 1000:.1f} with the processors to itself)"
+                     for whole, own in spreads) + " ms (30 ms), 1 order each")
+    assert statistics.median(own for _, own in spreads) <= within(0.03), spreads
 
 
 def crowd(program, name):
-    """Seconds between the first and the last answer to 100 handshakes that wait for one order."""
+    """Seconds between the first and the last answer to 100 handshakes that wait for one order, as
+    they arrive; and without those in which a worker had to wait for a processor."""
     context = trusting(program.root)
     # At most 16 of one client address may wait: these come from loopback addresses of their own.
     waiting = [paused_from(program.https, name, context, i) for i in range(100)]
+    queued = program.queued_seconds()
     first_bytes(waiting)
+    lost = max(seconds - queued.get(thread, 0)
+               for thread, seconds in program.queued_seconds().items())
     for handshake in waiting:
         handshake.finish()
         assert handshake.get(name) == (200, b"hello")
         handshake.close()
     moments = sorted(h.first_byte_at for h in waiting)
-    return moments[-1] - moments[0]
+    spread = moments[-1] - moments[0]
+    return spread, spread - lost
 
 
 def paused_from(port, name, context, number):
@@ -88,7 +93,7 @@ def first_bytes(waiting, seconds=20):
             left.discard(handshake)
 
 
-def test_forty_names_at_once_are_served_within_three_seconds(on_demand, ca):
+def test_forty_names_at_once_are_served_within_three_seconds(on_demand, ca, figure):
     served(on_demand.https, "warm.many.test", on_demand.root)
     failures, begun = [], time.monotonic()
 
@@ -104,7 +109,7 @@ def test_forty_names_at_once_are_served_within_three_seconds(on_demand, ca):
     for thread in threads:
         thread.join()
     seconds = time.monotonic() - begun
-    print(f"40 names at once: {seconds:.2f} s")
+    figure("40 different names at once", f"{seconds:.2f} s (3 s)")
     assert failures == []
     assert seconds <= within(3) and ca.orders() == 41
 
@@ -118,7 +123,7 @@ def test_a_denied_name_costs_one_ask_and_no_order(on_demand, ca, ask):
     assert ask.count("denied.test") == 1 and ca.orders() == 0
 
 
-def test_forty_clients_of_a_denied_name_wait_for_one_slow_ask(on_demand, ca, ask):
+def test_forty_clients_of_a_denied_name_wait_for_one_slow_ask(on_demand, ca, ask, figure):
     ask.denied.add("slow-denied.test")
     ask.delay_seconds = 0.5
     begun, times = time.monotonic(), []
@@ -136,17 +141,20 @@ def test_forty_clients_of_a_denied_name_wait_for_one_slow_ask(on_demand, ca, ask
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(times) <= within(0.75), times
+    figure("denied name, 40 clients, ask takes 0.5 s",
+           f"median {statistics.median(times):.2f} s, longest {max(times):.2f} s (0.6 s), one ask")
+    assert statistics.median(times) <= within(0.6) and max(times) <= within(0.75), times
     assert ask.count("slow-denied.test") == 1 and ca.orders() == 0
 
 
-def test_no_name_never_orders(on_demand, ca, ask):
+def test_no_name_never_orders(on_demand, ca, ask, figure):
     asked = len(ask.asked)
     for _ in range(3):
         try:
             Client(on_demand.https, tls=trusting_anything(), name=None).close()
         except (ssl.SSLError, OSError):
             pass
+    figure("no SNI, 3 handshakes", f"{ca.orders()} orders, {len(ask.asked) - asked} asks")
     assert ca.orders() == 0 and len(ask.asked) == asked
 
 
@@ -209,7 +217,8 @@ def test_a_configured_site_gets_its_certificate_unasked(gatehouse, config, ca, o
     assert ca.orders() == 1
 
 
-def test_a_handshake_survives_a_reload_during_issuance(gatehouse, config, faults, ca, ask, origin):
+def test_a_handshake_survives_a_reload_during_issuance(gatehouse, config, faults, ca, ask, origin,
+                                                       figure):
     text = config.acme(faults.directory, ca.trust, f'[on_demand]\nask = "{ask.url}"\n'
                        + ANY.format(upstream=origin.address))
     program = gatehouse(text)
@@ -220,8 +229,11 @@ def test_a_handshake_survives_a_reload_during_issuance(gatehouse, config, faults
     faults.wait_request("order", before)
     program.reload(text + "\n# changed\n")
     faults.fault("pass")
+    begun = time.monotonic()
     waiting.finish()
     assert waiting.get("held.reload.test") == (200, b"hello")
+    figure("reload during issuance: the waiting handshake is answered after",
+           f"{time.monotonic() - begun:.2f} s")
     waiting.close()
 
 

@@ -48,7 +48,7 @@ def test_a_renewed_certificate_is_served_and_no_connection_ends(gatehouse, confi
 
 
 def test_a_renewal_that_fails_keeps_the_old_certificate(gatehouse, config, tmp_path, origin):
-    from harness.services import FaultProxy
+    from harness.fault_ca import FaultProxy
     ca = LocalCa(tmp_path / "short-ca", config.http, lifetime_seconds=40).start()
     faults = FaultProxy(ca)
     try:

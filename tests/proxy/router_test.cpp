@@ -59,6 +59,23 @@ std::string site_of(const Router& router, std::string_view host) {
 
 }  // namespace
 
+TEST_CASE("an address finds only the site that has exactly it for a host") {
+  using boost::asio::ip::make_address;
+  const Router router(
+      snapshot({site({"*", "a.example"}, "shop"), site({"192.0.2.1", "[2001:db8::1]"}, "api")}));
+  CHECK(router.names_addresses());
+  REQUIRE(router.find_address(make_address("192.0.2.1")) != nullptr);
+  CHECK(router.find_address(make_address("192.0.2.1"))->settings->hosts.size() == 2);
+  CHECK(router.find_address(make_address("2001:db8::1")) ==
+        router.find_address(make_address("192.0.2.1")));
+  for (const char* other : {"192.0.2.2", "127.0.0.1", "::1", "2001:db8::2", "::ffff:192.0.2.1"}) {
+    CHECK(router.find_address(make_address(other)) == nullptr);
+  }
+  CHECK(site_of(router, "[2001:db8::1]") == "192.0.2.1");
+  CHECK_FALSE(
+      Router(snapshot({site({"*", "a.example", "*.b.example"}, "shop")})).names_addresses());
+}
+
 TEST_CASE("a host finds its exact site, then the wildcard one label up, then any") {
   const Router router(snapshot({site({"any.example", "*"}, "shop"), site({"*.a.example"}, "api"),
                                 site({"x.a.example"}, "other"), site({"a.example"}, "admin")}));

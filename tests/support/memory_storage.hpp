@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "acme/storage/storage.hpp"
 
 namespace gatehouse::test {
@@ -55,6 +57,14 @@ class MemoryStorage final : public acme::Storage {
 
   Awaitable<base::Result<void>> move(std::string from, std::string to) override {
     if (!permitted("move", from)) co_return refused(from);
+    // The newest generation of a set, as on a disk.
+    const size_t slash = from.rfind('/');
+    const auto whole = folders.find(from.substr(0, slash == std::string::npos ? 0 : slash));
+    if (whole != folders.end() && from == whole->first + "/" + newest(whole->second)) {
+      if (!to.empty()) folders[to] = {whole->second.back()};
+      whole->second.pop_back();
+      co_return base::Result<void>();
+    }
     const bool file = rename_keys(files, from, to);
     const bool set = rename_keys(folders, from, to);
     std::erase_if(damaged, [&](const std::string& path) { return is_under(path, from); });
@@ -72,10 +82,26 @@ class MemoryStorage final : public acme::Storage {
     };
     for (const auto& entry : files) add(entry.first);
     for (const auto& entry : folders) add(entry.first);
+    const auto set = folders.find(folder);
+    for (size_t number = 1; set != folders.end() && number <= set->second.size(); ++number)
+      names.insert(fmt::format("{:08}", number));
     co_return std::vector<std::string>(names.begin(), names.end());
   }
 
+  Awaitable<std::vector<std::string>> current(std::vector<std::string> wanted) override {
+    std::vector<std::string> generations;
+    for (const auto& folder : wanted) {
+      const auto found = folders.find(folder);
+      generations.push_back(found == folders.end() ? "" : newest(found->second));
+    }
+    co_return generations;
+  }
+
  private:
+  static std::string newest(const std::vector<acme::FileSet>& generations) {
+    return generations.empty() ? std::string() : fmt::format("{:08}", generations.size());
+  }
+
   bool permitted(const std::string& verb, const std::string& path) {
     return !permit || permit(verb, path);
   }

@@ -111,7 +111,7 @@ Pebble::Pebble(PebbleSettings settings)
       acme_port_(free_port()),
       management_port_(free_port()),
       http_port_(settings.http_port == 0 ? free_port() : settings.http_port),
-      tls_port_(free_port()),
+      tls_port_(settings.tls_port == 0 ? free_port() : settings.tls_port),
       dns_port_(free_port()),
       dns_control_port_(free_port()) {
   std::string pattern = (std::filesystem::temp_directory_path() / "pebble-XXXXXX").string();

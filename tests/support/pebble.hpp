@@ -16,6 +16,7 @@ uint16_t free_port();
 
 struct PebbleSettings {
   uint16_t http_port = 0;  // where it looks for HTTP-01 answers; 0: some free port
+  uint16_t tls_port = 0;   // and for TLS-ALPN-01
   int nonce_rejections_percent = 0;
   int authorization_reuse_percent = 0;
   bool always_valid = false;

@@ -3,7 +3,9 @@
 #include <catch2/catch.hpp>
 #include <openssl/pem.h>
 
+#include "base/encoding.hpp"
 #include "tls/certificate_builder.hpp"
+#include "tls/digest.hpp"
 #include "tls/internal_authority.hpp"
 #include "tls/openssl.hpp"
 
@@ -43,11 +45,11 @@ bool has(const std::string& text, std::string_view part) {
 }
 
 /// A self-signed certificate with an extension that Gatehouse itself never writes.
-CertificatePtr peculiar(const ExtensionPtr& extension) {
+CertificatePtr peculiar(const ExtensionPtr& extension, uint64_t serial = 77) {
   const auto key = PrivateKey::generate(config::KeyType::p256).value();
   const X509Ptr made(X509_new());
   X509_set_version(made.get(), X509_VERSION_3);
-  ASN1_INTEGER_set(X509_get_serialNumber(made.get()), 77);
+  ASN1_INTEGER_set_uint64(X509_get_serialNumber(made.get()), serial);
   X509_gmtime_adj(X509_getm_notBefore(made.get()), -60);
   X509_gmtime_adj(X509_getm_notAfter(made.get()), 3600);
   X509_set_pubkey(made.get(), key.native());
@@ -72,6 +74,33 @@ void add_dns_name(GENERAL_NAMES* names, std::string_view text) {
 }
 
 }  // namespace
+
+TEST_CASE("the renewal id is that of RFC 9773 section 4.1") {
+  const auto key_identifier = [](std::string_view bytes) {
+    AUTHORITY_KEYID* id = AUTHORITY_KEYID_new();
+    id->keyid = ASN1_OCTET_STRING_new();
+    ASN1_OCTET_STRING_set(id->keyid, reinterpret_cast<const unsigned char*>(bytes.data()),
+                          static_cast<int>(bytes.size()));
+    ExtensionPtr extension(X509V3_EXT_i2d(NID_authority_key_identifier, 0, id));
+    AUTHORITY_KEYID_free(id);
+    return extension;
+  };
+  constexpr std::string_view bytes(
+      "\x69\x88\x5B\x6B\x87\x46\x40\x41\xE1\xB3\x7B\x84\x7B\xA0\xAE\x2C\xDE\x01\xC8\xD4");
+  // The serial's first bit is set: its DER has a zero before it.
+  CHECK(peculiar(key_identifier(bytes), 0x87654321)->renewal_id() ==
+        "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
+  CHECK(peculiar(key_identifier(bytes), 0x07654321)->renewal_id() ==
+        "aYhba4dGQEHhs3uEe6CuLN4ByNQ.B2VDIQ");
+  CHECK(peculiar(key_identifier(bytes), 0)->renewal_id() == "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AA");
+  CHECK(peculiar(key_identifier(""), 7)->renewal_id().empty());
+  CHECK(self_signed({"a.example"})->renewal_id().empty());
+}
+
+TEST_CASE("the DER of a leaf is what its fingerprint is made of") {
+  const auto made = leaf();
+  CHECK(base::hex(sha256(made->leaf_der())) == made->fingerprint());
+}
 
 TEST_CASE("a certificate survives the way to PEM and back") {
   const auto made = self_signed({"example.com", "*.example.com", "192.0.2.7", "2001:db8::1"});

@@ -185,6 +185,29 @@ TEST_CASE("ALPN chooses h2, then http/1.1, and refuses a client that speaks some
          reason == SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL));
 }
 
+TEST_CASE("challenges are answered under acme-tls/1 alone, with TLS 1.2 and 1.3 and no ticket") {
+  const std::string acme =
+      "\x0a"
+      "acme-tls/1";
+  const auto made = Context::challenge();
+  REQUIRE(made.has_value());
+  const int version = GENERATE(TLS1_2_VERSION, TLS1_3_VERSION);
+  const auto client = test::plain_client(version);
+  const auto proven = connect(**made, client.get(), {acme});
+  CHECK(proven.completed);
+  CHECK(proven.protocol == "acme-tls/1");
+  CHECK(proven.version == (version == TLS1_2_VERSION ? "TLSv1.2" : "TLSv1.3"));
+  CHECK(proven.tickets == 0);
+  CHECK(connect(**made, client.get(), {"\x02h2" + acme}).protocol == "acme-tls/1");
+  CHECK_FALSE(connect(**made, client.get(), {"\x02h2\x08http/1.1"}).completed);
+  // And nowhere else.
+  CHECK_FALSE(connect(*server_context(), client.get(), {acme}).completed);
+  const auto old = test::plain_client(TLS1_1_VERSION);
+  SSL_CTX_set_security_level(old.get(), 0);
+  SSL_CTX_set_min_proto_version(old.get(), TLS1_VERSION);
+  CHECK_FALSE(connect(**made, old.get(), {acme}).completed);
+}
+
 TEST_CASE("the groups that every OpenSSL has are all offered, weaker ones are not") {
   for (const auto* group : {"X25519", "P-256", "P-384"}) {
     const auto client = test::plain_client();

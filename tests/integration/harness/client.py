@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import struct
 import time
 from dataclasses import dataclass, field
 
@@ -185,6 +186,15 @@ def trusting_anything():
     return context
 
 
+# Linux: a received segment comes with the time at which it arrived (socket(7)).
+SO_TIMESTAMPNS = 35
+
+
+def arrival(note):
+    seconds, nanoseconds = struct.unpack("qq", note[:16])
+    return seconds + nanoseconds / 1e9
+
+
 class PausedHandshake:
     """A handshake whose ClientHello is sent, and which looks at the answer when told to.
 
@@ -196,7 +206,8 @@ class PausedHandshake:
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=within(SECONDS_MAX),
                                              source_address=(source, 0) if source else None)
-        self.first_byte_at = None
+        self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.sent_at, self.first_byte_at = time.time(), None
         self.advance()
 
     def fileno(self):
@@ -214,10 +225,12 @@ class PausedHandshake:
         return done
 
     def take(self):
-        """Reads what has come, and notes when the first of it did."""
-        data = self.sock.recv(65536)
+        """Reads what has come, and notes when the first of it did: by the kernel's clock, however
+        late this process is to look."""
+        data, notes, _, _ = self.sock.recvmsg(65536, 256)
         if self.first_byte_at is None:
-            self.first_byte_at = time.monotonic()
+            self.first_byte_at = next((arrival(note) for _, kind, note in notes
+                                       if kind == SO_TIMESTAMPNS), time.time())
         if not data:
             self.incoming.write_eof()
         self.incoming.write(data)

@@ -83,11 +83,12 @@ class Gatehouse:
         except (OSError, http.client.HTTPException):
             return False
 
-    def admin(self, path, method="GET", timeout=10):
+    def admin(self, path, method="GET", timeout=10, body=None):
         connection = AdminConnection(self.admin_path, within(timeout))
         try:
             # "Content-Type: application/json" is demanded of whatever changes something.
-            body = "{}" if method == "POST" else None
+            if body is None and method == "POST":
+                body = "{}"
             connection.request(method, path, body=body,
                                headers={"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
@@ -138,6 +139,16 @@ class Gatehouse:
     def rss_kb(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+    def queued_seconds(self):
+        """Of each thread but the main one: how long it could have run and had no processor,
+        because other programs did. Zero where the kernel does not say."""
+        def queued(task):
+            file = task / "schedstat"
+            return int(file.read_text().split()[1]) / 1e9 if file.exists() else 0
+        return {task.name: queued(task)
+                for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+                if task.name != str(self.process.pid)}
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
