@@ -60,9 +60,8 @@ void Manager::State::erase(const std::string& name) {
   leave_budget(name);
   if (entry.on_demand() && !entry.certificate) --awaited_on_demand;
   unlist(entry);
-  const std::string gone = name;  // `name` may be the entry's own
-  entries.erase(found);
-  renewal_over(gone);
+  const auto gone = entries.extract(found);  // `name` may be the entry's own
+  renewal_over(name);
 }
 
 // --- loading
