@@ -92,6 +92,7 @@ asio::awaitable<std::vector<std::string>> FileStorage::current(std::vector<std::
   // Looks at links alone: in the lane of the first, the others' order does not matter.
   std::function<std::vector<std::string>()> work = [this, folders] {
     std::vector<std::string> generations;
+    generations.reserve(folders.size());
     for (const auto& folder : folders) generations.push_back(disk_->current(folder));
     return generations;
   };
