@@ -114,6 +114,7 @@ asio::awaitable<Result<void>> Vault::read_index() {
 
 asio::awaitable<void> Vault::compare(std::vector<std::string> ids) {
   std::vector<std::string> folders;
+  folders.reserve(ids.size());
   for (const auto& id : ids) folders.push_back("certs/" + id);
   const auto generations = co_await storage_.current(std::move(folders));
   for (size_t i = 0; i < ids.size(); ++i) {

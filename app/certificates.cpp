@@ -383,7 +383,7 @@ const config::Site* Certificates::State::site_of(const std::string& name) const 
 // The default site's own certificate, for names that no other site claims: the table has no row for
 // "any name", or it would hide on-demand ones.
 CertificatePtr Certificates::State::own_for_any_host(const std::string& name) const {
-  const CertificatePtr file = file_of_any_host();
+  CertificatePtr file = file_of_any_host();
   if (file == nullptr) return nullptr;
   const config::Site* const site = default_site(*snapshot);
   for (const config::Site& other : snapshot->sites) {

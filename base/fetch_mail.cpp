@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
@@ -39,8 +38,7 @@ std::string server_of(const MailRequest& request) {
 
 size_t on_text_wanted(char* buffer, size_t, size_t room, void* context) {
   auto& mail = *static_cast<Mail*>(context);
-  const size_t count = std::min(room, mail.text.size() - mail.sent);
-  std::memcpy(buffer, mail.text.data() + mail.sent, count);
+  const size_t count = mail.text.copy(buffer, room, mail.sent);
   mail.sent += count;
   return count;
 }

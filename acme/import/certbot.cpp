@@ -10,7 +10,6 @@
 
 namespace gatehouse::acme {
 
-namespace json = boost::json;
 using base::ErrorKind;
 using base::Result;
 

@@ -7,7 +7,6 @@
 
 namespace gatehouse::acme {
 
-namespace json = boost::json;
 using base::ErrorKind;
 using base::Result;
 
