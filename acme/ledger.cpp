@@ -195,7 +195,7 @@ std::string Ledger::take_due(Time now) {
   while (!heap_.empty() && to_time(heap_.front()->second.due) <= now) {
     Node& node = *heap_.front();
     const std::string id = node.first;
-    const std::string found = name(id);
+    std::string found = name(id);
     unplan(node);
     drop_if_empty(id);
     if (!found.empty()) return found;

@@ -7,7 +7,7 @@ namespace gatehouse::acme {
 
 std::string registered_domain(std::string_view name) {
   if (name.starts_with("*.")) name.remove_prefix(2);
-  const std::string text(name);
+  std::string text(name);
   boost::system::error_code error;
   boost::asio::ip::make_address(text, error);
   if (!error) return text;  // its last parts are no suffix of anybody's
