@@ -289,7 +289,7 @@ std::vector<NameServer> servers_of(std::string_view resolv_conf) {
 }
 
 std::string spoken(const NameServer& server) {
-  const auto address = server.address.to_string();
+  auto address = server.address.to_string();
   if (server.port == 53) return address;
   return fmt::format(fmt::runtime(server.address.is_v6() ? "[{}]:{}" : "{}:{}"), address,
                      server.port);
