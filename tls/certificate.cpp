@@ -26,7 +26,7 @@ constexpr size_t names_max = 1000;
 constexpr int security_bits_min = 112;  // OpenSSL's security level 2
 
 std::vector<std::string> subject_names(X509* leaf);
-Result<WallClock::time_point> time_of(const ASN1_TIME* time, std::string_view source);
+Result<WallClock::time_point> time_in(const ASN1_TIME* time, std::string_view source);
 std::string weakness(X509* leaf, EVP_PKEY* key);
 std::string mismatch(EVP_PKEY* key, STACK_OF(X509) * chain);
 std::string date_text(WallClock::time_point time);
@@ -65,9 +65,9 @@ Result<std::shared_ptr<const Certificate>> Certificate::from_pem(std::string_vie
   if (const std::string weak = weakness(leaf->get(), key->native()); !weak.empty()) {
     return Error(ErrorKind::invalid, fmt::format("{}: {}", source, weak));
   }
-  auto begins = time_of(X509_get0_notBefore(leaf->get()), source);
+  auto begins = time_in(X509_get0_notBefore(leaf->get()), source);
   if (!begins) return begins.error();
-  auto ends = time_of(X509_get0_notAfter(leaf->get()), source);
+  auto ends = time_in(X509_get0_notAfter(leaf->get()), source);
   if (!ends) return ends.error();
 
   auto parts = std::unique_ptr<Parts>(new Parts{std::move(*leaf), *key, *chain});
@@ -79,22 +79,7 @@ Result<std::shared_ptr<const Certificate>> Certificate::from_pem(std::string_vie
 }
 
 std::string Certificate::issuer() const {
-  const X509_NAME* name = X509_get_issuer_name(leaf());
-  const int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
-  if (at >= 0) {
-    unsigned char* text = nullptr;
-    const ASN1_STRING* value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
-    const int length = ASN1_STRING_to_UTF8(&text, value);
-    if (length >= 0) {
-      std::string common_name(reinterpret_cast<const char*>(text), static_cast<size_t>(length));
-      OPENSSL_free(text);
-      return common_name;
-    }
-    ERR_clear_error();
-  }
-  const BioPtr bio(BIO_new(BIO_s_mem()));
-  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253);
-  return bio_text(bio.get());
+  return name_words(X509_get_issuer_name(leaf()));
 }
 
 std::string Certificate::serial() const {
@@ -216,14 +201,10 @@ std::vector<std::string> subject_names(X509* leaf) {
   return names;
 }
 
-Result<WallClock::time_point> time_of(const ASN1_TIME* time, std::string_view source) {
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) {
-    return openssl_error(ErrorKind::invalid, fmt::format("{}: damaged validity dates", source));
-  }
-  // No CA promises longer; further dates would overflow the clock's nanoseconds.
-  constexpr std::time_t latest = 7'258'118'400;  // 2200-01-01
-  return WallClock::from_time_t(std::min(timegm(&parts), latest));
+Result<WallClock::time_point> time_in(const ASN1_TIME* time, std::string_view source) {
+  const auto found = time_of(time);
+  if (found) return *found;
+  return openssl_error(ErrorKind::invalid, fmt::format("{}: damaged validity dates", source));
 }
 
 /// What OpenSSL's security level would refuse at every handshake, said once at load.

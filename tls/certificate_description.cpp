@@ -1,7 +1,6 @@
 #include "tls/certificate_description.hpp"
 
 #include <algorithm>
-#include <ctime>
 
 #include <fmt/format.h>
 #include <openssl/err.h>
@@ -14,33 +13,11 @@ namespace {
 
 using base::WallClock;
 
-/// The common name, or the whole name; a certificate of today's CAs may have neither.
-std::string name_words(const X509_NAME* name) {
-  const int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
-  if (at >= 0) {
-    unsigned char* text = nullptr;
-    const ASN1_STRING* value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
-    const int length = ASN1_STRING_to_UTF8(&text, value);
-    if (length >= 0) {
-      std::string words(reinterpret_cast<const char*>(text), static_cast<size_t>(length));
-      OPENSSL_free(text);
-      return words;
-    }
-    ERR_clear_error();
-  }
-  const BioPtr bio(BIO_new(BIO_s_mem()));
-  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253);
-  return bio_text(bio.get());
-}
-
-WallClock::time_point time_of(const ASN1_TIME* time) {
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) {
-    ERR_clear_error();
-    return {};
-  }
-  constexpr std::time_t latest = 7'258'118'400;  // 2200-01-01, as in Certificate
-  return WallClock::from_time_t(std::min(timegm(&parts), latest));
+/// 1970 if it is damaged.
+WallClock::time_point shown_time(const ASN1_TIME* time) {
+  const auto found = time_of(time);
+  if (!found) ERR_clear_error();
+  return found.value_or(WallClock::time_point{});
 }
 
 }  // namespace
@@ -49,8 +26,8 @@ ChainLink chain_link(x509_st* certificate) {
   ChainLink link;
   link.subject = name_words(X509_get_subject_name(certificate));
   link.issuer = name_words(X509_get_issuer_name(certificate));
-  link.not_before = time_of(X509_get0_notBefore(certificate));
-  link.not_after = time_of(X509_get0_notAfter(certificate));
+  link.not_before = shown_time(X509_get0_notBefore(certificate));
+  link.not_after = shown_time(X509_get0_notAfter(certificate));
   return link;
 }
 

@@ -1,5 +1,8 @@
 #include "tls/openssl.hpp"
 
+#include <algorithm>
+#include <ctime>
+
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
@@ -46,6 +49,31 @@ std::string bio_text(BIO* bio) {
   char* data = nullptr;
   const long length = BIO_get_mem_data(bio, &data);
   return length > 0 ? std::string(data, static_cast<size_t>(length)) : std::string();
+}
+
+std::string name_words(const X509_NAME* name) {
+  const int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
+  if (at >= 0) {
+    unsigned char* text = nullptr;
+    const ASN1_STRING* value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
+    const int length = ASN1_STRING_to_UTF8(&text, value);
+    if (length >= 0) {
+      std::string words(reinterpret_cast<const char*>(text), static_cast<size_t>(length));
+      OPENSSL_free(text);
+      return words;
+    }
+    ERR_clear_error();
+  }
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253);
+  return bio_text(bio.get());
+}
+
+std::optional<base::WallClock::time_point> time_of(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
+  constexpr std::time_t latest = 7'258'118'400;  // 2200-01-01
+  return base::WallClock::from_time_t(std::min(timegm(&parts), latest));
 }
 
 std::string take_secret_text(BIO* bio) {

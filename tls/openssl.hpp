@@ -1,9 +1,11 @@
-// Owning handles for OpenSSL's objects, and its error queue as base::Error.
+// Owning handles for OpenSSL's objects, its error queue as base::Error, its names and times as
+// ours.
 //
 // Only for the files of this folder and acme/jose. Any thread; the error queue is the thread's own.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <openssl/bio.h>
@@ -13,6 +15,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include "base/clock.hpp"
 #include "base/error.hpp"
 
 namespace gatehouse::tls {
@@ -51,7 +54,14 @@ base::Error openssl_error(base::ErrorKind kind, std::string context);
 /// All that was written to a memory BIO.
 std::string bio_text(BIO* bio);
 
-/// The same for private keys: the BIO's copy is cleansed.
+/// The common name, or the whole name: a certificate of today's CAs may have no common one.
+std::string name_words(const X509_NAME* name);
+
+/// None if it is damaged. Nothing is after the year 2200: no CA promises longer, and further dates
+/// would overflow the clock's nanoseconds. Leaves the reason in the thread's error queue.
+std::optional<base::WallClock::time_point> time_of(const ASN1_TIME* time);
+
+/// The same as bio_text() for private keys: the BIO's copy is cleansed.
 std::string take_secret_text(BIO* bio);
 
 /// Overwrites the characters of a secret before its memory is given back.
