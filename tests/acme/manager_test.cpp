@@ -1342,7 +1342,8 @@ TEST_CASE("After a restart a visited name is renewed without a visit") {
   CHECK(world.ca.orders.size() == 2);
 }
 
-TEST_CASE("Of many stored names a part is loaded at the start, the others at their handshake") {
+TEST_CASE("Of many stored names a part is loaded at the start, the others at their handshake",
+          "[many]") {
   World world;
   const auto names = numbered(loaded_at_start_max + 100, "example");
   for (const auto& name : names) world.site(name, Mode::automatic);
@@ -1373,7 +1374,8 @@ TEST_CASE("A name that hundreds come for at once holds up no other's load") {
   CHECK(world.served.contains("inside.example"));
 }
 
-TEST_CASE("Renewals of names that are not loaded come from the index, paced, behind visitors") {
+TEST_CASE("Renewals of names that are not loaded come from the index, paced, behind visitors",
+          "[many]") {
   World world;
   const auto names = numbered(loaded_at_start_max + 300, "example");
   for (const auto& name : names) world.site(name, Mode::automatic);
@@ -1399,7 +1401,8 @@ TEST_CASE("Renewals of names that are not loaded come from the index, paced, beh
   for (const auto& name : names) CHECK(world.memory.folders["certs/" + name].size() == 2);
 }
 
-TEST_CASE("While no CA answers, what is due stays where it is, and goes on when one does") {
+TEST_CASE("While no CA answers, what is due stays where it is, and goes on when one does",
+          "[many]") {
   World world;
   const auto names = numbered(loaded_at_start_max + 300, "example");
   for (const auto& name : names) world.site(name, Mode::automatic);
@@ -1420,7 +1423,8 @@ TEST_CASE("While no CA answers, what is due stays where it is, and goes on when 
   CHECK(world.count(base::Metric::certificates_renewed) == static_cast<int64_t>(names.size()));
 }
 
-TEST_CASE("An index that is torn, old or foreign changes nothing that is served or renewed") {
+TEST_CASE("An index that is torn, old or foreign changes nothing that is served or renewed",
+          "[many]") {
   for (const bool torn : {true, false}) {
     World world;
     const auto names = numbered(loaded_at_start_max + 20, "example");
@@ -1442,7 +1446,8 @@ TEST_CASE("An index that is torn, old or foreign changes nothing that is served 
   }
 }
 
-TEST_CASE("Certificates in memory are bounded, and one that made room returns without an order") {
+TEST_CASE("Certificates in memory are bounded, and one that made room returns without an order",
+          "[many]") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
   allow(world, "*.shops.example");
