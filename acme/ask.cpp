@@ -49,14 +49,17 @@ struct Ask::State : std::enable_shared_from_this<Ask::State> {
   void finished(const std::string& name, const std::string& asked_url, Answer answer);
   static asio::awaitable<void> run(std::shared_ptr<State> self, std::string name,
                                    std::string client);
-  asio::awaitable<Answer> fetch(std::string name, std::string client);
+  static asio::awaitable<Answer> try_made_up_name(std::shared_ptr<State> self, std::string of_url);
+  asio::awaitable<Answer> fetch(std::string of_url, std::string name, std::string client);
 
   asio::io_context& control;
   base::Fetcher& fetcher;
   const base::Clock& clock;
   base::MetricShard& metrics;
   std::string url;
-  bool failing = false;  // the last question had no answer: said once, not for each name
+  std::string proven_url;  // denied a made-up name
+  bool told_open = false;  // that it allows one: said once
+  bool failing = false;    // the last question had no answer: said once, not for each name
   size_t running = 0;
   std::unordered_map<std::string, Question> questions;
   std::deque<std::string> turns;
@@ -75,7 +78,7 @@ Ask::~Ask() {
 void Ask::configure(std::string url) {
   if (url == state_->url) return;
   state_->url = std::move(url);
-  state_->failing = false;
+  state_->failing = state_->told_open = false;
   state_->answers.clear();
 }
 
@@ -103,12 +106,21 @@ void Ask::question(const std::string& name, const std::string& client, Listener 
   state.start_next();
 }
 
-asio::awaitable<Answer> Ask::try_random_name() {
+asio::awaitable<Answer> Ask::try_made_up_name(std::string url) {
+  return State::try_made_up_name(state_, std::move(url));
+}
+
+asio::awaitable<Answer> Ask::State::try_made_up_name(std::shared_ptr<State> self,
+                                                     std::string of_url) {
   std::random_device random;
   const std::string name = fmt::format("{:08x}{:08x}.gatehouse-test.invalid", random(), random());
-  const auto state = state_;
-  Answer answer = co_await state->fetch(name, "127.0.0.1");
+  const Answer answer = co_await self->fetch(of_url, name, "127.0.0.1");
+  if (answer == Answer::denied) self->proven_url = of_url;
   co_return answer;
+}
+
+bool Ask::proven(const std::string& url) const {
+  return state_->proven_url == url;
 }
 
 void Ask::State::start_next() {
@@ -123,15 +135,26 @@ void Ask::State::start_next() {
 asio::awaitable<void> Ask::State::run(std::shared_ptr<State> self, std::string name,
                                       std::string client) {
   const std::string asked_url = self->url;
-  Answer answer = co_await self->fetch(name, std::move(client));
+  Answer answer = co_await self->fetch(asked_url, name, std::move(client));
+  if (answer == Answer::allowed && self->proven_url != asked_url) {
+    const Answer made_up = co_await try_made_up_name(self, asked_url);
+    if (made_up != Answer::denied) answer = Answer::unknown;
+    if (made_up == Answer::allowed && !std::exchange(self->told_open, true))
+      base::log::error(
+          "on_demand.ask: {} allows a made-up name, so anybody could have certificates ordered: "
+          "no new name gets one until it answers 404 for names it does not know",
+          asked_url);
+  }
   self->finished(name, asked_url, answer);
 }
 
-asio::awaitable<Answer> Ask::State::fetch(std::string name, std::string client) {
+asio::awaitable<Answer> Ask::State::fetch(std::string of_url, std::string name,
+                                          std::string client) {
   metrics.add(base::Metric::ondemand_asks);
   base::FetchRequest request;
-  request.url = fmt::format("{}{}domain={}", url, url.find('?') == std::string::npos ? '?' : '&',
-                            percent_encoded(name));
+  request.url =
+      fmt::format("{}{}domain={}", of_url, of_url.find('?') == std::string::npos ? '?' : '&',
+                  percent_encoded(name));
   if (!client.empty()) request.url += "&client_ip=" + percent_encoded(client);
   request.timeout = request.connect_timeout = timeout;
   request.response_body_max = answer_bytes_max;
@@ -141,7 +164,7 @@ asio::awaitable<Answer> Ask::State::fetch(std::string name, std::string client) 
     base::log::warn(
         "on_demand.ask gives no answer ({}): no new name gets a certificate until it "
         "does, check {}",
-        response ? fmt::format("status {}", response->status) : response.error().context, url);
+        response ? fmt::format("status {}", response->status) : response.error().context, of_url);
   if (answer != Answer::unknown && failing) base::log::info("on_demand.ask answers again");
   failing = answer == Answer::unknown;
   co_return answer;

@@ -2,7 +2,8 @@
 // allows.
 //
 // Does not look at the name's syntax or the globs (on_demand). One question for a name at a time,
-// its outcome given to all who wait and remembered for a while. Fails closed. Control thread.
+// its outcome given to all who wait and remembered for a while. Fails closed: that includes a URL
+// that allows whatever it is asked. Control thread.
 #pragma once
 
 #include <deque>
@@ -50,8 +51,11 @@ class Ask {
   std::optional<Answer> remembered(const std::string& name);
   size_t remembered_count() const;
 
-  /// Asks about a name that cannot exist: an `ask` that allows it allows everything.
-  boost::asio::awaitable<Answer> try_random_name();
+  /// Asks `url` about a name that cannot exist: an `ask` that allows it allows everything. A URL
+  /// that was down when it was tried is tried again before its first permission is believed.
+  boost::asio::awaitable<Answer> try_made_up_name(std::string url);
+  /// Whether `url` was the last that denied a made-up name.
+  bool proven(const std::string& url) const;
 
  private:
   struct State;

@@ -88,18 +88,15 @@ asio::awaitable<Result<void>> Manager::State::configure(std::shared_ptr<State> s
 asio::awaitable<Result<void>> Manager::State::try_ask(std::shared_ptr<State> self,
                                                       config::SnapshotPtr next) {
   const config::OnDemand& settings = next->on_demand;
-  if (settings.ask.empty() || settings.ask == self->ask_tested_url || self->ask_tried_for == next)
+  if (settings.ask.empty() || self->ask.proven(settings.ask) || self->ask_tried_for == next)
     co_return Result<void>();
-  Ask trial(self->control, self->fetcher, self->clock, self->metrics);
-  trial.configure(settings.ask);
-  const Answer answer = co_await trial.try_random_name();
+  const Answer answer = co_await self->ask.try_made_up_name(settings.ask);
   if (answer == Answer::allowed)
     co_return Error(ErrorKind::invalid,
                     fmt::format("on_demand.ask: {} allows a made-up name, so anybody could have "
                                 "certificates ordered: let it answer 404 for names it does not "
                                 "know",
                                 settings.ask));
-  if (answer == Answer::denied) self->ask_tested_url = settings.ask;
   self->ask_tried_for = next;
   co_return Result<void>();
 }

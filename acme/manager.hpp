@@ -37,9 +37,10 @@ struct ManagerHooks {
   /// No longer to be served.
   std::function<void(std::string name)> withdraw;
   /// May be empty: looks, as a visitor would, whether `certificate` is what `name` is answered with
-  /// now, and reports once what is wrong, as a sentence's end; empty: nothing that can be seen.
+  /// now, and reports once what is wrong, as a sentence's end; empty: it is; nullopt: that cannot
+  /// be seen.
   std::function<void(std::string name, tls::CertificatePtr certificate,
-                     std::function<void(std::string problem)> report)>
+                     std::function<void(std::optional<std::string> problem)> report)>
       check;
   /// May be empty: the user's own stand-in for `name` (fallback_certificate), or null.
   std::function<tls::CertificatePtr(const std::string& name)> own_fallback;

@@ -20,35 +20,39 @@ constexpr unsigned failures_ahead = 2;
 
 void Manager::State::check_served(const Swap& swap) {
   if (!hooks.check) return;
-  hooks.check(swap.name, swap.fresh, [weak = weak_from_this(), swap](const std::string& problem) {
-    if (const auto self = weak.lock()) self->checked(swap, problem);
-  });
+  hooks.check(swap.name, swap.fresh,
+              [weak = weak_from_this(), swap](const std::optional<std::string>& problem) {
+                if (const auto self = weak.lock()) self->checked(swap, problem);
+              });
 }
 
-void Manager::State::checked(const Swap& swap, const std::string& problem) {
+void Manager::State::checked(const Swap& swap, const std::optional<std::string>& problem) {
   Entry* entry = find(swap.name);
   if (entry == nullptr || entry->certificate != swap.fresh || stopped) return;
-  if (problem.empty()) {
+  if (!problem) return;
+  if (problem->empty()) {
     entry->deploy_failures = 0;
     return;
   }
   if (!swap.before)
-    return deploy_failed(swap, problem + "; there is no earlier one to return to, and it stays");
+    return deploy_failed(swap, *problem + "; there is no earlier one to return to, and it stays");
   // Is it the certificate, or the way to it? The one before tells.
   entry->on_trial = true;
   if (hooks.serve) hooks.serve(swap.name, swap.before);
   hooks.check(swap.name, swap.before,
-              [weak = weak_from_this(), swap, problem](const std::string& problem_before) {
+              [weak = weak_from_this(), swap,
+               problem = *problem](const std::optional<std::string>& problem_before) {
                 if (const auto self = weak.lock()) self->judged(swap, problem, problem_before);
               });
 }
 
 void Manager::State::judged(const Swap& swap, const std::string& problem,
-                            const std::string& problem_before) {
+                            const std::optional<std::string>& problem_before) {
   Entry* entry = find(swap.name);
   if (entry != nullptr) entry->on_trial = false;
   if (entry == nullptr || entry->certificate != swap.fresh || stopped) return;
-  if (!problem_before.empty()) {
+  // Only the old one before our eyes is a reason to return to it.
+  if (!problem_before || !problem_before->empty()) {
     if (hooks.serve) hooks.serve(swap.name, swap.fresh);
     return deploy_failed(swap, problem +
                                    "; the certificate before it is not seen either, so the new one "

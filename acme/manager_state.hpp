@@ -273,8 +273,9 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
     DeskPtr desk;
   };
   void check_served(const Swap& swap);
-  void checked(const Swap& swap, const std::string& problem);
-  void judged(const Swap& swap, const std::string& problem, const std::string& problem_before);
+  void checked(const Swap& swap, const std::optional<std::string>& problem);
+  void judged(const Swap& swap, const std::string& problem,
+              const std::optional<std::string>& problem_before);
   static boost::asio::awaitable<void> roll_back(std::shared_ptr<State> self, Swap swap);
   void deploy_failed(const Swap& swap, const std::string& what);
   // manager_renewal_info.cpp
@@ -398,7 +399,6 @@ struct Manager::State : std::enable_shared_from_this<Manager::State> {
   bool index_saving = false;
   bool index_failed = false;
   bool storage_read = false;
-  std::string ask_tested_url;
   Turnstile saving;
   config::SnapshotPtr ask_tried_for;  // until it is the one in use
   bool small_state_saving = false;

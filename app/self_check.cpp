@@ -130,7 +130,7 @@ struct SelfCheck::State : std::enable_shared_from_this<SelfCheck::State> {
 
   void start_next();
   static asio::awaitable<void> run(std::shared_ptr<State> self, Check check);
-  asio::awaitable<std::string> look(const Check& check);
+  asio::awaitable<Problem> look(const Check& check);
 
   asio::io_context& control;
   config::SnapshotPtr snapshot;
@@ -168,9 +168,9 @@ void SelfCheck::check(std::string name, tls::CertificatePtr certificate,
     const Report superseded = std::exchange(one.report, std::move(report));
     one.certificate = std::move(certificate);
     one.current = std::move(current);
-    return superseded({});
+    return superseded(std::nullopt);
   }
-  if (state.waiting.size() >= waiting_max) return report({});
+  if (state.waiting.size() >= waiting_max) return report(std::nullopt);
   state.waiting.push_back(
       {std::move(name), std::move(certificate), std::move(current), std::move(report)});
   state.start_next();
@@ -186,7 +186,7 @@ void SelfCheck::State::start_next() {
 }
 
 asio::awaitable<void> SelfCheck::State::run(std::shared_ptr<State> self, Check check) {
-  std::string problem;
+  Problem problem;
   asio::steady_timer interval(self->control);
   for (unsigned looks = 0; looks < looks_max && !self->closed && check.current(); ++looks) {
     error_code ignored;
@@ -195,19 +195,19 @@ asio::awaitable<void> SelfCheck::State::run(std::shared_ptr<State> self, Check c
       co_await interval.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     }
     problem = co_await self->look(check);
-    if (problem.empty()) break;
+    if (!problem || problem->empty()) break;
   }
   self->running.erase(self->running.find(name_to_ask_for(check.name)));
   if (self->closed) co_return;
   // What took its place meanwhile has a check of its own.
-  check.report(check.current() ? problem : std::string());
+  check.report(check.current() ? problem : std::nullopt);
   self->start_next();
 }
 
-asio::awaitable<std::string> SelfCheck::State::look(const Check& check) {
+asio::awaitable<SelfCheck::Problem> SelfCheck::State::look(const Check& check) {
   const std::string name = name_to_ask_for(check.name);
   const config::SnapshotPtr with = snapshot;
-  if (name.empty() || !with) co_return std::string();
+  if (name.empty() || !with) co_return std::nullopt;
   for (const auto& listener : with->server.https) {
     const std::vector<Endpoint> endpoints = endpoints_of(listener);
     for (const Endpoint& endpoint : endpoints) {
@@ -231,7 +231,7 @@ asio::awaitable<std::string> SelfCheck::State::look(const Check& check) {
     base::log::warn(
         "new certificates cannot be looked at from here: no HTTPS address answers a connection of "
         "this machine");
-  co_return std::string();
+  co_return std::nullopt;
 }
 
 }  // namespace gatehouse::app

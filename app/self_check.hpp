@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <boost/asio/io_context.hpp>
@@ -28,8 +29,9 @@ class SelfCheck {
   /// For one look, from the connect on.
   static constexpr std::chrono::seconds look_patience{5};
 
-  /// What is wrong, as a sentence's end; empty: nothing, or it cannot be seen from here.
-  using Report = std::function<void(std::string problem)>;
+  /// What is wrong, as a sentence's end; empty: nothing; nullopt: it cannot be seen from here.
+  using Problem = std::optional<std::string>;
+  using Report = std::function<void(Problem problem)>;
 
   /// `control` outlives it.
   explicit SelfCheck(boost::asio::io_context& control);
@@ -43,7 +45,7 @@ class SelfCheck {
 
   /// Whether `name` ("a.example.com" or "*.example.com") is answered with `certificate`, which
   /// every worker has by now. `report` is called once, later; a check of the same name that still
-  /// waits is replaced, and its report is called with nothing wrong. `current` says whether this
+  /// waits is replaced, and its report is called with nullopt. `current` says whether this
   /// certificate is still the one to be seen.
   void check(std::string name, tls::CertificatePtr certificate, std::function<bool()> current,
              Report report);

@@ -168,7 +168,7 @@ void judge_fields(std::string_view text) {
   check_time(parse_http_date(text));
   check_time(parse_retry_time(text));
   const auto wait = parse_retry_after(text, now);
-  ASSERT(!wait || (*wait >= std::chrono::hours(0) && *wait <= std::chrono::hours(7 * 24)));
+  ASSERT(!wait || (*wait >= std::chrono::hours(0) && *wait <= retry_after_believed_max));
   for (const auto& url : links(text, "alternate", base_url)) check_url(url);
 }
 
