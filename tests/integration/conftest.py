@@ -219,6 +219,15 @@ def ca(tmp_path, config):
 
 
 @pytest.fixture
+def newer_ca(tmp_path, config):
+    """As `ca`, but one that knows renewal information and profiles, and locks itself up less."""
+    running = LocalCa(tmp_path / "newer-ca", config.http, tls_port=config.https, version="2.10",
+                      profiles={"only": 90 * 24 * 3600}).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
 def faults(ca):
     proxy = FaultProxy(ca)
     yield proxy

@@ -16,7 +16,7 @@ from harness.fault_ca import FaultProxy
 from harness.program import command
 from harness.visitor import trusted
 from harness.wait import until
-from local_ca import LocalCa, pem
+from local_ca import pem
 from test_renewal_info import LOOK, moments, renewal_id
 
 NAME = "adopted.test"
@@ -25,14 +25,11 @@ ORDER = "/order-plz"
 
 
 @pytest.fixture
-def newer(tmp_path, config):
+def newer(newer_ca):
     """A CA that knows what a certificate replaces, behind a proxy that sees each order."""
-    ca = LocalCa(tmp_path / "newer-ca", config.http, version="2.10",
-                 profiles={"only": 90 * 24 * 3600}).start()
-    proxy = FaultProxy(ca)
+    proxy = FaultProxy(newer_ca)
     yield proxy
     proxy.stop()
-    ca.stop()
 
 
 class Left:

@@ -12,22 +12,19 @@ from harness.limits import LONG, within
 from harness.program import command
 from harness.visitor import trusted, visit
 from harness.wait import until
-from local_ca import LocalCa, pem, rfc3339
+from local_ca import pem, rfc3339
 
 NAME = "www.window.test"
 LOOK = "/renewalInfo/"
 
 
 @pytest.fixture
-def newer(tmp_path, config):
+def newer(newer_ca):
     """A CA that knows renewal information, behind faults: its first answer to it waits."""
-    ca = LocalCa(tmp_path / "newer-ca", config.http, version="2.10",
-                 profiles={"only": 90 * 24 * 3600}).start()
-    proxy = FaultProxy(ca)
+    proxy = FaultProxy(newer_ca)
     proxy.plan("hang", LOOK)
     yield proxy
     proxy.stop()
-    ca.stop()
 
 
 @pytest.fixture

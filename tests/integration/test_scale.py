@@ -94,14 +94,14 @@ def longest(idle):
     return within(max(2 * idle, 0.005))
 
 
-def test_many_renewals_due_at_once_keep_no_first_visitor_waiting(gatehouse, config, tmp_path, ca,
-                                                               origin):
+def test_many_renewals_due_at_once_keep_no_first_visitor_waiting(gatehouse, config, tmp_path,
+                                                               newer_ca, origin):
     folder = tmp_path / "due"
     folder.mkdir()
     names = names_of(RENEWALS)
     stock = fill(folder / "storage", names, on_demand=False, age=66 * DAY)
     program = gatehouse(config.acme(
-        ca.directory, ca.trust, standing_sites(origin.address, names) + "[on_demand]\n"
+        newer_ca.directory, newer_ca.trust, standing_sites(origin.address, names) + "[on_demand]\n"
         'allow = ["*.first-visit.test"]\n[[site]]\nhosts = ["*.first-visit.test"]\n'
         f'certificates = "on_demand"\nupstream = "{origin.address}"\n'), folder=folder)
     until(lambda: program.metric("certificates_renewed_total") >= 10, "the first renewals", 60)
@@ -109,7 +109,7 @@ def test_many_renewals_due_at_once_keep_no_first_visitor_waiting(gatehouse, conf
     for number in range(5):
         begun = time.monotonic()
         name = f"www{number}.first-visit.test"
-        with Client(config.https, tls=trusting(ca.root()), name=name) as client:
+        with Client(config.https, tls=trusting(newer_ca.root()), name=name) as client:
             assert client.get(host=name).status == 200
         waits.append(time.monotonic() - begun)
     left = RENEWALS - program.metric("certificates_renewed_total")
@@ -118,11 +118,11 @@ def test_many_renewals_due_at_once_keep_no_first_visitor_waiting(gatehouse, conf
     assert max(waits) <= within(5)
     until(lambda: program.metric("certificates_renewed_total") >= RENEWALS, "all renewals",
           within(RENEWALS / 5 + 60))
-    assert ca.orders() == RENEWALS + len(waits)
+    assert newer_ca.orders() == RENEWALS + len(waits)
     assert program.metric("certificate_failures_total") == 0
     # Gatehouse has looked at its own listener after each.
     assert "is not served" not in program.log() and "cannot be looked at" not in program.log()
     # Each was renewed, and what is served is the new one.
     for name in names[::max(1, RENEWALS // 50)]:
-        with Client(config.https, tls=trusting(ca.root()), name=name) as client:
+        with Client(config.https, tls=trusting(newer_ca.root()), name=name) as client:
             assert client.certificate().issuer != stock.root_name
