@@ -7,16 +7,10 @@
 #include <fmt/format.h>
 
 #include "acme/certificate_details.hpp"
-#include "acme/manager.hpp"
 #include "acme/names.hpp"
 #include "acme/times.hpp"
-#include "tests/support/await.hpp"
-#include "tests/support/manual_clock.hpp"
-#include "tests/support/memory_storage.hpp"
-#include "tests/support/result.hpp"
+#include "tests/acme/manager_stage.hpp"
 #include "tests/support/scripted_server.hpp"
-#include "tls/certificate_builder.hpp"
-#include "tls/internal_authority.hpp"
 
 using namespace gatehouse;
 using namespace gatehouse::acme;
@@ -39,16 +33,7 @@ struct Ca {
       co_await gate->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     }
     if (ca->failure) co_return *ca->failure;
-    tls::CertificateDraft draft;
-    draft.common_name = wanted.names.front();
-    draft.names = wanted.names;
-    draft.not_before = ca->clock.wall();
-    draft.not_after = ca->clock.wall() + 24h * 90;
-    auto made = tls::build_with_key(draft, ca->root.get());
-    REQUIRE(made);
-    Issued issued;
-    issued.certificate = *made;
-    co_return issued;
+    co_return issue(ca->root, wanted.names, ca->clock.wall(), 24h * 90);
   }
   static asio::awaitable<Outcome<void>> revoke(Ca* ca, std::string serial, int reason) {
     ca->revoked.emplace_back(std::move(serial), reason);
@@ -60,11 +45,7 @@ struct Ca {
     if (ca->refusal) co_return *ca->refusal;
     co_return Outcome<void>();
   }
-  static asio::awaitable<void> forget() { co_return; }
   static asio::awaitable<bool> probe() { co_return true; }
-  static asio::awaitable<std::optional<base::WallClock::time_point>> date() {
-    co_return std::nullopt;
-  }
 
   Authority authority(const config::CertificateAuthority& settings) {
     Authority made;
@@ -75,10 +56,10 @@ struct Ca {
       return revoke(this, certificate->serial(), reason);
     };
     made.roll_over_account_key = [this] { return roll_over(this); };
-    made.forget = [](std::string) { return forget(); };
+    made.forget = [](std::string) { return forget_nothing(); };
     made.probe = [] { return probe(); };
     made.orders_placed = [this] { return static_cast<uint64_t>(orders.size()); };
-    made.date = [] { return date(); };
+    made.date = [] { return no_date(); };
     return made;
   }
 
@@ -100,61 +81,29 @@ Failure scripted(FailureClass kind, std::string type = "") {
   return made;
 }
 
-struct World {
-  explicit World(const std::string& directory = "https://ca.test/dir")
-      : fetcher(control),
-        http01(control, [](ChallengeTablePtr, std::function<void()> done) { done(); }),
-        tls_alpn01(control, [](AlpnTablePtr, std::function<void()> done) { done(); }),
-        ca(clock) {
-    snapshot.server.https.resize(1);
-    config::CertificateAuthority authority;
-    authority.name = "test-ca";
-    authority.directory = directory;
-    snapshot.acme.authorities.push_back(authority);
+struct World : ManagerStage {
+  explicit World(const std::string& directory = "https://ca.test/dir") : ca(clock) {
+    use("test-ca", directory);
     start();
   }
-  ~World() {
-    manager.reset();
-    settle();
-  }
+  ~World() { end(); }
 
   void start() {
-    manager.reset();
-    served.clear();
-    ManagerHooks hooks;
-    hooks.serve = [this](const std::string& name, tls::CertificatePtr one) { served[name] = one; };
-    hooks.withdraw = [this](const std::string& name) { served.erase(name); };
+    ManagerHooks hooks = ManagerStage::hooks();
     hooks.check = [this](const std::string&, const tls::CertificatePtr& one,
                          const std::function<void(std::string)>& report) {
       asio::post(control,
                  [report, problem = problem_of ? problem_of(one) : ""] { report(problem); });
     };
-    manager = std::make_unique<Manager>(
-        control, fetcher, memory, Solvers{http01, tls_alpn01}, clock, metrics.control(),
-        std::move(hooks),
-        [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
-          return ca.authority(settings);
-        });
+    ManagerStage::start(std::move(hooks), [this](const config::CertificateAuthority& settings) {
+      return ca.authority(settings);
+    });
   }
   void site(const std::string& host, Mode mode = Mode::automatic) {
-    auto& made = snapshot.sites.emplace_back();
-    made.hosts.push_back({host});
-    made.certificates = mode;
-    if (mode != Mode::on_demand) return;
-    snapshot.on_demand.configured = true;
-    snapshot.on_demand.allow.push_back({host});
+    ManagerStage::site(host, mode);
+    if (mode == Mode::on_demand) allow(host);
   }
-  void configure() {
-    REQUIRE(test::await(control,
-                        manager->configure(std::make_shared<const config::Snapshot>(snapshot))));
-    settle();
-  }
-  void settle() {
-    for (int round = 0; round < 20; ++round) {
-      control.restart();
-      control.poll();
-    }
-  }
+  void configure() { REQUIRE(ManagerStage::configure()); }
   void pass(std::chrono::nanoseconds time) {
     clock.advance(time);
     manager->recheck();
@@ -177,19 +126,9 @@ struct World {
     return served.contains(name) ? served[name]->serial() : std::string();
   }
 
-  asio::io_context control;
-  base::Fetcher fetcher;
-  test::ManualClock clock;
-  base::Metrics metrics{1};
-  test::MemoryStorage memory;
-  Http01 http01;
-  TlsAlpn01 tls_alpn01;
   Ca ca;
-  config::Snapshot snapshot;
-  std::map<std::string, tls::CertificatePtr> served;
   /// What a visitor would find wrong with the certificate; empty: nothing.
   std::function<std::string(const tls::CertificatePtr&)> problem_of;
-  std::unique_ptr<Manager> manager;
 };
 
 bool says(const base::Error& error, std::string_view words) {

@@ -1,4 +1,3 @@
-#include "acme/manager.hpp"
 
 #include <cstdlib>
 #include <filesystem>
@@ -14,13 +13,8 @@
 #include "acme/storage/file.hpp"
 #include "acme/vault.hpp"
 #include "base/log.hpp"
-#include "tests/support/await.hpp"
-#include "tests/support/manual_clock.hpp"
-#include "tests/support/memory_storage.hpp"
-#include "tests/support/result.hpp"
+#include "tests/acme/manager_stage.hpp"
 #include "tests/support/scripted_server.hpp"
-#include "tls/certificate_builder.hpp"
-#include "tls/internal_authority.hpp"
 
 using namespace gatehouse;
 using namespace gatehouse::acme;
@@ -59,17 +53,7 @@ struct ScriptedCa {
     const bool fails =
         ca->failing.empty() || ca->failing == names.front() || ca->failing_too == names.front();
     if (ca->failure && fails) co_return *ca->failure;
-    tls::CertificateDraft draft;
-    draft.common_name = names.front();
-    draft.names = names;
-    draft.not_before = ca->time.wall();
-    draft.not_after = ca->time.wall() + ca->lifetime;
-    auto made = tls::build_with_key(draft, ca->root.get());
-    REQUIRE(made);
-    Issued issued;
-    issued.certificate = *made;
-    issued.challenge = "http-01";
-    co_return issued;
+    co_return issue(ca->root, names, ca->time.wall(), ca->lifetime);
   }
   static asio::awaitable<void> forget(ScriptedCa* ca, std::string id) {
     ca->forgotten.push_back(id);
@@ -132,17 +116,9 @@ struct ScriptedCa {
   std::vector<std::unique_ptr<asio::steady_timer>> events;
 };
 
-struct World {
-  World()
-      : fetcher(control),
-        http01(control, [](ChallengeTablePtr, std::function<void()> done) { done(); }),
-        tls_alpn01(control, [](AlpnTablePtr, std::function<void()> done) { done(); }),
-        ca(control, clock) {
-    snapshot.server.https.resize(1);
-    config::CertificateAuthority authority;
-    authority.name = "test-ca";
-    authority.directory = "https://ca.test/dir";
-    snapshot.acme.authorities.push_back(authority);
+struct World : ManagerStage {
+  World() : ca(control, clock) {
+    use("test-ca", "https://ca.test/dir");
     start();
   }
   ~World() {
@@ -151,17 +127,11 @@ struct World {
     settle();
   }
 
-  /// As a restart of the program: all but the storage is new.
   void start() {
-    manager.reset();
-    served.clear();
-    ManagerHooks hooks;
-    hooks.serve = [this](const std::string& name, tls::CertificatePtr one) { served[name] = one; };
+    ManagerHooks hooks = ManagerStage::hooks();
     hooks.serve_fallback = [this](const std::string& zone, tls::CertificatePtr one) {
       fallbacks[zone] = one;
     };
-    hooks.withdraw = [this](const std::string& name) { served.erase(name); };
-    hooks.tell = [this](const Event& event) { events.push_back(event); };
     hooks.own_fallback = [this](const std::string&) { return own_fallback; };
     hooks.check = [this](const std::string& name, const tls::CertificatePtr& one,
                          const std::function<void(std::optional<std::string>)>& report) {
@@ -171,35 +141,13 @@ struct World {
         report(problem);
       });
     };
-    manager = std::make_unique<Manager>(
-        control, fetcher, *storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
-        std::move(hooks),
-        [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
-          const auto desk = std::make_shared<int>();
-          desks.push_back(desk);
-          Authority made = ca.authority(settings);
-          made.accounts_made = [desk] { return uint64_t{0}; };
-          return made;
-        });
-  }
-  config::Site& site(const std::string& host, Mode mode) {
-    auto& made = snapshot.sites.emplace_back();
-    made.hosts.push_back({host});
-    made.certificates = mode;
-    return made;
-  }
-  base::Result<void> configure() {
-    auto result = test::await(
-        control, manager->configure(std::make_shared<const config::Snapshot>(snapshot)));
-    settle();
-    return result;
-  }
-  /// Everything that can run without time passing.
-  void settle() {
-    for (int round = 0; round < 20; ++round) {
-      control.restart();
-      control.poll();
-    }
+    ManagerStage::start(std::move(hooks), [this](const config::CertificateAuthority& settings) {
+      const auto desk = std::make_shared<int>();
+      desks.push_back(desk);
+      Authority made = ca.authority(settings);
+      made.accounts_made = [desk] { return uint64_t{0}; };
+      return made;
+    });
   }
   void pass(std::chrono::nanoseconds time) {
     // In steps, as real time passes: a probe every 15 s is no probe a day.
@@ -235,39 +183,16 @@ struct World {
     REQUIRE(answer->times == 1);
     return answer->given->outcome;
   }
-  CertificateStatus status(const std::string& name) const {
-    for (const auto& one : manager->status())
-      if (one.name == name) return one;
-    return {};
-  }
-  std::vector<Event> told(Event::Kind kind) const {
-    std::vector<Event> found;
-    std::copy_if(events.begin(), events.end(), std::back_inserter(found),
-                 [kind](const Event& one) { return one.kind == kind; });
-    return found;
-  }
   int64_t count(base::Metric metric) const { return metrics.total(metric); }
 
-  asio::io_context control;
-  base::Fetcher fetcher;
-  test::ManualClock clock;
-  base::Metrics metrics{1};
-  test::MemoryStorage memory;
-  Storage* storage = &memory;
-  Http01 http01;
-  TlsAlpn01 tls_alpn01;
   ScriptedCa ca;
-  config::Snapshot snapshot;
-  std::map<std::string, tls::CertificatePtr> served;
   std::map<std::string, tls::CertificatePtr> fallbacks;
-  std::vector<Event> events;
   tls::CertificatePtr own_fallback;  // the user's, for every name
   /// What a visitor would find wrong with the certificate; empty: nothing.
   std::function<std::optional<std::string>(const std::string& name, const tls::CertificatePtr&)>
       problem_of;
   int checks = 0;
   std::vector<std::weak_ptr<int>> desks;  // what is left of each authority that was made
-  std::unique_ptr<Manager> manager;
 };
 
 /// The program's log, from warnings on, while it lives.
@@ -329,11 +254,6 @@ std::vector<std::string> numbered(size_t count, const std::string& zone) {
   return names;
 }
 
-void allow(World& world, const std::string& glob) {
-  world.snapshot.on_demand.configured = true;
-  world.snapshot.on_demand.allow.push_back({glob});
-}
-
 }  // namespace
 
 TEST_CASE("A configured name is ordered at once, served, stored, and its order forgotten") {
@@ -356,7 +276,7 @@ TEST_CASE("A restart serves what is stored and orders nothing") {
   World world;
   world.site("a.example", Mode::automatic);
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   REQUIRE(world.configure());
   CHECK(world.at_once("b.shops.example") == Given::ready);
   CHECK(world.ca.orders.size() == 2);
@@ -375,7 +295,7 @@ TEST_CASE("A restart serves what is stored and orders nothing") {
 TEST_CASE("100 handshakes for one new name are one order and share its end") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   REQUIRE(world.configure());
   world.ca.hang = true;
   std::vector<std::shared_ptr<World::Answer>> answers;
@@ -397,7 +317,7 @@ TEST_CASE("Names nobody has, that are off, or that make no sense are refused wit
   World world;
   world.site("*", Mode::on_demand);
   world.site("plain.example", Mode::off);
-  allow(world, "*.example");
+  world.allow("*.example");
   REQUIRE(world.configure());
   for (const char* name : {"plain.example", "a.other", "192.0.2.1", "x.x.x.example", "a_b.example"})
     CHECK(world.at_once(name) == Given::denied);
@@ -463,7 +383,7 @@ TEST_CASE("An ask can be tried before the configuration is switched, and is aske
     return reply;
   });
   world.site("*", Mode::on_demand);
-  allow(world, "*.good.example");
+  world.allow("*.good.example");
   REQUIRE(world.configure());
   world.snapshot.on_demand.ask = server.url();
   auto next = std::make_shared<const config::Snapshot>(world.snapshot);
@@ -489,7 +409,7 @@ TEST_CASE("An ask can be tried before the configuration is switched, and is aske
 TEST_CASE("A name that a reload denies is not ordered again") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   REQUIRE(world.configure());
   world.ca.fail(FailureClass::validation);
   for (const char* name : {"a.shops.example", "b.shops.example"})
@@ -508,7 +428,7 @@ TEST_CASE("A name that a reload denies is not ordered again") {
 TEST_CASE("10,000 random names that may not have a certificate leave no trace") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*.good.example");
+  world.allow("*.good.example");
   REQUIRE(world.configure());
   for (int number = 0; number < 10'000; ++number)
     REQUIRE(world.at_once("r" + std::to_string(number) + ".example") == Given::denied);
@@ -519,7 +439,7 @@ TEST_CASE("10,000 random names that may not have a certificate leave no trace") 
 TEST_CASE("Random names under an allowed glob meet the budget, and share one fallback") {
   World world;
   world.site("*.good.example", Mode::on_demand);
-  allow(world, "*.good.example");
+  world.allow("*.good.example");
   REQUIRE(world.configure());
   int ready = 0;
   for (int number = 0; number < 5000; ++number) {
@@ -544,7 +464,7 @@ TEST_CASE("Random names under an allowed glob meet the budget, and share one fal
 TEST_CASE("The budget's burst is 50 and it grows by 10 a minute") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   int ready = 0;
   const auto burst = [&](int round) {
@@ -561,7 +481,7 @@ TEST_CASE("The budget's burst is 50 and it grows by 10 a minute") {
 TEST_CASE("A waiting handshake gets the fallback after 'wait', the next one at once") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   REQUIRE(world.configure());
   world.ca.hang = true;  // its directory answers: the order is slow, the CA is not down
   const auto first = world.ask_for("a.shops.example");
@@ -582,7 +502,7 @@ TEST_CASE("A waiting handshake gets the fallback after 'wait', the next one at o
 TEST_CASE("on_timeout = alert refuses instead of a fallback") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   world.snapshot.on_demand.on_timeout = config::OnTimeout::alert;
   REQUIRE(world.configure());
   world.ca.hang = true;
@@ -597,7 +517,7 @@ TEST_CASE("A CA answering errors: fallback within 12 s, then at once, a certific
   World world;
   world.site("configured.example", Mode::automatic);
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   world.ca.fail(FailureClass::transport);
   world.ca.probe_well = false;
   REQUIRE(world.configure());
@@ -629,7 +549,7 @@ TEST_CASE("A CA answering errors: fallback within 12 s, then at once, a certific
 TEST_CASE("A CA that hangs: found out within 12 s, its requests given up when it returns") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.hang = world.ca.probe_hangs = true;
   const auto first = world.ask_for("a.example");
@@ -652,7 +572,7 @@ TEST_CASE("A CA that hangs: found out within 12 s, its requests given up when it
 TEST_CASE("A CA that is slow with many orders at once is looked at once, and not given up") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.hang = world.ca.probe_hangs = true;
   std::vector<decltype(world.ask_for(""))> asked;
@@ -673,7 +593,7 @@ TEST_CASE("A CA that is slow with many orders at once is looked at once, and not
 TEST_CASE("A CA that says 429 without a time: one order tries every 15 s") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.fail(FailureClass::rate_limit);
   CHECK(world.at_once("a.example") == Given::fallback);
@@ -692,7 +612,7 @@ TEST_CASE("A CA that says 429 without a time: one order tries every 15 s") {
 TEST_CASE("A name that alone is answered 429 without a time holds up nobody else") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.fail(FailureClass::rate_limit);
   world.ca.failing = "a.example";
@@ -714,7 +634,7 @@ TEST_CASE("Two names that alone are answered 429 without a time do not stand bef
   World world;
   for (const auto* name : {"a.example", "b.example"}) world.site(name, Mode::automatic);
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   world.ca.fail(FailureClass::rate_limit);
   world.ca.failing = "a.example";
   world.ca.failing_too = "b.example";
@@ -728,7 +648,7 @@ TEST_CASE("Two names that alone are answered 429 without a time do not stand bef
 TEST_CASE("A 429 whose words name no bucket means every name, to the second") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.hang = true;
   for (int number = 0; number < 60; ++number)  // half of them wait for a place
@@ -752,7 +672,7 @@ TEST_CASE("A 429 whose words name no bucket means every name, to the second") {
 TEST_CASE("Retry-After of a 429 is honoured to the second, for that name if it is named") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.fail(FailureClass::rate_limit, world.clock.wall() + 30s);
   world.ca.failure->words = "too many failed authorizations for a.example";
@@ -849,7 +769,7 @@ TEST_CASE("Setbacks that cannot be read are begun anew") {
 TEST_CASE("A name of its own trouble does not close the CA for the others") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.fail(FailureClass::transport);
   const auto bad = world.ask_for("bad.example");
@@ -1086,7 +1006,7 @@ TEST_CASE("An archived certificate is removed 30 days after its end, not before"
 TEST_CASE("Names that are stored but not loaded are in the list") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   CHECK(world.at_once("a.example") == Given::ready);
   world.pass(11min);
@@ -1103,7 +1023,7 @@ TEST_CASE("Names that are stored but not loaded are in the list") {
 TEST_CASE("A reload drops neither a waiting handshake nor a running order") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   REQUIRE(world.configure());
   world.ca.hang = true;
   const auto waiting = world.ask_for("a.shops.example");
@@ -1216,7 +1136,7 @@ TEST_CASE("At most 32 orders run at once, and visited names go first") {
 TEST_CASE("Too many waiting handshakes are answered, not queued") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.hang = true;
   for (size_t number = 0; number < Parking::per_client_max; ++number)
@@ -1236,7 +1156,7 @@ TEST_CASE("Too many waiting handshakes are answered, not queued") {
 TEST_CASE("On-demand certificates are renewed only if somebody came by in 30 days") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   CHECK(world.at_once("busy.example") == Given::ready);
   CHECK(world.at_once("idle.example") == Given::ready);
@@ -1251,7 +1171,7 @@ TEST_CASE("On-demand certificates are renewed only if somebody came by in 30 day
 TEST_CASE("A name that is no longer permitted is not renewed, and is again when it is") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*.example");
+  world.allow("*.example");
   REQUIRE(world.configure());
   CHECK(world.at_once("a.example") == Given::ready);
   world.pass(50 * 24h);
@@ -1259,7 +1179,7 @@ TEST_CASE("A name that is no longer permitted is not renewed, and is again when 
   const auto due = world.status("a.example").renew_at;
   REQUIRE(due > world.clock.wall() + 1h);
   world.snapshot.on_demand.allow.clear();
-  allow(world, "*.other");
+  world.allow("*.other");
   REQUIRE(world.configure());
   world.pass(due - world.clock.wall() + 1s);
   world.pass(23h);
@@ -1267,7 +1187,7 @@ TEST_CASE("A name that is no longer permitted is not renewed, and is again when 
   CHECK(world.served.contains("a.example"));  // what it has is served to its end
   CHECK(world.events.size() == 1);            // and that is nobody's trouble
   world.snapshot.on_demand.allow.clear();
-  allow(world, "*.example");
+  world.allow("*.example");
   REQUIRE(world.configure());
   world.pass(2h);
   CHECK(world.ca.orders.size() == 2);
@@ -1276,7 +1196,7 @@ TEST_CASE("A name that is no longer permitted is not renewed, and is again when 
 TEST_CASE("A renewal that nobody permits or forbids waits for the answer, and the old one serves") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*.example");
+  world.allow("*.example");
   REQUIRE(world.configure());
   CHECK(world.at_once("a.example") == Given::ready);
   world.pass(50 * 24h);
@@ -1328,7 +1248,7 @@ TEST_CASE("A renewal that nobody permits or forbids waits for the answer, and th
 TEST_CASE("After a restart a visited name is renewed without a visit") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   CHECK(world.at_once("a.example") == Given::ready);
   for (int day = 0; day < 50; ++day) {
@@ -1363,7 +1283,7 @@ TEST_CASE("Of many stored names a part is loaded at the start, the others at the
 TEST_CASE("A name that hundreds come for at once holds up no other's load") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   stock(world, {"a.shops.example"});
   REQUIRE(world.configure());
   std::vector<std::shared_ptr<World::Answer>> answers;
@@ -1382,7 +1302,7 @@ TEST_CASE("Renewals of names that are not loaded come from the index, paced, beh
   const auto names = numbered(loaded_at_start_max + 300, "example");
   for (const auto& name : names) world.site(name, Mode::automatic);
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   stock(world, names);
   REQUIRE(world.configure());
   world.ca.hang = true;
@@ -1452,7 +1372,7 @@ TEST_CASE("Certificates in memory are bounded, and one that made room returns wi
           "[many]") {
   World world;
   world.site("*.shops.example", Mode::on_demand);
-  allow(world, "*.shops.example");
+  world.allow("*.shops.example");
   const auto names = numbered(loaded_max + 50, "shops.example");
   stock(world, names);
   REQUIRE(world.configure());
@@ -1757,7 +1677,7 @@ TEST_CASE("Two CAs: the second takes what the first cannot") {
 TEST_CASE("After stop nothing starts, waiting handshakes end, running orders finish") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.hang = true;
   const auto running = world.ask_for("a.example");
@@ -1776,7 +1696,7 @@ TEST_CASE("After stop nothing starts, waiting handshakes end, running orders fin
 TEST_CASE("When stop has stored them, the visits are in the storage") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ask_for("a.example");
   world.settle();
@@ -1834,7 +1754,7 @@ TEST_CASE("What changed while an earlier state was being written is stored by th
   world.storage = &slow;
   world.start();
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   slow.slow = true;
   world.ask_for("a.example");
@@ -1857,7 +1777,7 @@ TEST_CASE("What changed while an earlier state was being written is stored by th
 TEST_CASE("A manager that ends with orders and handshakes under way leaves nothing behind") {
   World world;
   world.site("*", Mode::on_demand);
-  allow(world, "*");
+  world.allow("*");
   REQUIRE(world.configure());
   world.ca.hang = true;
   world.ask_for("a.example");

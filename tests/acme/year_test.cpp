@@ -7,13 +7,7 @@
 #include <catch2/catch.hpp>
 
 #include "acme/certificate_details.hpp"
-#include "acme/manager.hpp"
-#include "tests/support/await.hpp"
-#include "tests/support/manual_clock.hpp"
-#include "tests/support/memory_storage.hpp"
-#include "tests/support/result.hpp"
-#include "tls/certificate_builder.hpp"
-#include "tls/internal_authority.hpp"
+#include "tests/acme/manager_stage.hpp"
 
 using namespace gatehouse;
 using namespace gatehouse::acme;
@@ -58,45 +52,25 @@ struct Scripted {
   }
 };
 
-struct Year {
-  Year()
-      : fetcher(control),
-        http01(control, [](ChallengeTablePtr, std::function<void()> done) { done(); }),
-        tls_alpn01(control, [](AlpnTablePtr, std::function<void()> done) { done(); }) {
-    root = *tls::InternalAuthority::create("A CA");
-    snapshot.server.https.resize(1);
-    site(shop);
-    begin = clock.wall();
-  }
-  ~Year() {
-    manager.reset();
-    settle();
-  }
+struct Year : ManagerStage {
+  Year() : root(*tls::InternalAuthority::create("A CA")), begin(clock.wall()) { site(shop); }
+  ~Year() { end(); }
 
   Scripted& ca(const std::string& name) {
     auto& one = authorities[name];
     one.name = name;
     return one;
   }
-  void site(const std::string& host) {
-    auto& made = snapshot.sites.emplace_back();
-    made.hosts.push_back({host});
-    made.certificates = config::CertificateMode::automatic;
-  }
   void use(const std::string& name, bool staging = false,
            const std::string& directory = std::string()) {
-    config::CertificateAuthority authority;
-    authority.name = name;
-    authority.directory = directory.empty() ? "https://" + name + ".test/dir" : directory;
-    if (staging) authority.staging = "https://staging." + name + ".test/dir";
-    snapshot.acme.authorities.push_back(authority);
+    auto& made =
+        ManagerStage::use(name, directory.empty() ? "https://" + name + ".test/dir" : directory);
+    if (staging) made.staging = "https://staging." + name + ".test/dir";
   }
 
   void on_demand(const std::string& host) {
-    site(host);
-    snapshot.sites.back().certificates = config::CertificateMode::on_demand;
-    snapshot.on_demand.configured = true;
-    snapshot.on_demand.allow.push_back({host});
+    site(host, config::CertificateMode::on_demand);
+    allow(host);
   }
   void visit(const std::string& name) {
     manager->acquire(name, "127.0.0.1", [](const tls::Acquired&) {});
@@ -120,21 +94,12 @@ struct Year {
       failure.sentence = ca->name + " does not answer";
       co_return failure;
     }
-    tls::CertificateDraft draft;
-    draft.common_name = wanted.names.front();
-    draft.names = wanted.names;
-    draft.not_before = year->clock.wall();
-    draft.not_after = year->clock.wall() + ca->lifetime;
-    auto made = tls::build_with_key(draft, year->root.get());
-    REQUIRE(made);
-    Issued issued;
-    issued.certificate = *made;
+    Issued issued = issue(year->root, wanted.names, year->clock.wall(), ca->lifetime);
     issued.challenge = ca->challenge;
     issued.verdicts = ca->verdicts;
     issued.orders = ca->orders;
     co_return issued;
   }
-  static asio::awaitable<void> forget() { co_return; }
   static asio::awaitable<bool> probe(Scripted* ca) { co_return ca->up; }
   static asio::awaitable<std::optional<Wall>> date(Scripted* ca) { co_return ca->date; }
   static asio::awaitable<Outcome<RenewalInfo>> look(Year* year, Scripted* ca) {
@@ -152,7 +117,7 @@ struct Year {
     made.name = settings.name;
     made.directory = settings.directory;
     made.obtain = [this, one](Wanted wanted) { return obtain(this, one, std::move(wanted)); };
-    made.forget = [](std::string) { return forget(); };
+    made.forget = [](std::string) { return forget_nothing(); };
     made.probe = [one] { return probe(one); };
     made.renewal_info = [this, one](std::string) { return look(this, one); };
     made.orders_placed = [one] { return static_cast<uint64_t>(one->asked.size()); };
@@ -160,37 +125,14 @@ struct Year {
     return made;
   }
 
-  /// As a restart of the program: all but the storage is new.
+  /// As a restart of the program.
   void start() {
     stop();
-    served.clear();
-    ManagerHooks hooks;
-    hooks.serve = [this](const std::string& name, tls::CertificatePtr one) { served[name] = one; };
-    hooks.withdraw = [this](const std::string& name) { served.erase(name); };
-    hooks.tell = [this](const Event& event) { events.emplace_back(clock.wall(), event); };
-    manager = std::make_unique<Manager>(
-        control, fetcher, storage, Solvers{http01, tls_alpn01}, clock, metrics.control(),
-        std::move(hooks),
-        [this](const config::CertificateAuthority& settings, const config::SnapshotPtr&) {
-          return authority(settings);
-        });
+    ManagerStage::start(
+        hooks(), [this](const config::CertificateAuthority& made) { return authority(made); });
     configure();
   }
-  void stop() {
-    if (manager) manager->stop();
-    settle();
-    manager.reset();
-    settle();
-  }
-  void configure() {
-    REQUIRE(test::await(control,
-                        manager->configure(std::make_shared<const config::Snapshot>(snapshot))));
-    settle();
-  }
-  void settle() {
-    do control.restart();
-    while (control.poll() > 0);
-  }
+  void configure() { REQUIRE(ManagerStage::configure()); }
   void pass(nanoseconds time, nanoseconds step) {
     while (time > 0s) {
       const auto part = std::min(time, step);
@@ -207,32 +149,15 @@ struct Year {
     made.retry_at = until;
     return made;
   }
-  size_t told(Kind kind) const {
-    return static_cast<size_t>(std::count_if(
-        events.begin(), events.end(), [&](const auto& one) { return one.second.kind == kind; }));
-  }
   bool serves() const { return served.contains(shop); }
   Wall ends() const { return served.at(shop)->not_after(); }
   CertificateStatus status(const std::string& name = shop) const {
-    for (const auto& one : manager->status())
-      if (one.name == name) return one;
-    return {};
+    return ManagerStage::status(name);
   }
 
-  asio::io_context control;
-  base::Fetcher fetcher;
-  test::ManualClock clock;
-  base::Metrics metrics{1};
-  test::MemoryStorage storage;
-  Http01 http01;
-  TlsAlpn01 tls_alpn01;
-  config::Snapshot snapshot;
   tls::CertificatePtr root;
   Wall begin;
   std::map<std::string, Scripted> authorities;
-  std::map<std::string, tls::CertificatePtr> served;
-  std::vector<std::pair<Wall, Event>> events;
-  std::unique_ptr<Manager> manager;
 };
 
 /// At most `most` of the moments within any `span`.
@@ -269,8 +194,8 @@ TEST_CASE("A quiet year: one CA is asked, each time in the last third or half of
     CHECK(asked.front().replaces.empty());
     CHECK(year.ca("one-staging").asked.empty());
     CHECK(year.ca("two").asked.empty());
-    CHECK(year.told(Kind::obtained) == 1);
-    CHECK(year.told(Kind::renewed) == asked.size() - 1);
+    CHECK(year.told(Kind::obtained).size() == 1);
+    CHECK(year.told(Kind::renewed).size() == asked.size() - 1);
     CHECK(year.events.size() == asked.size());  // nothing to worry anybody
   }
 }
@@ -286,7 +211,7 @@ TEST_CASE("A CA that is down for hours: the next one at once, or a wait without 
     CHECK(year.ca("one").asked.size() == 4);  // the tries of one attempt
     CHECK(year.ca("two").asked.size() == 1);
     CHECK(year.serves());
-    CHECK(year.told(Kind::failed) == 0);
+    CHECK(year.told(Kind::failed).empty());
     year.pass(6h, 1min);
     CHECK(year.ca("one").asked.size() == 4);
     CHECK(year.ca("two").asked.size() == 1);
@@ -299,12 +224,12 @@ TEST_CASE("A CA that is down for hours: the next one at once, or a wait without 
     year.pass(10s, 250ms);
     year.pass(5h, 15s);
     CHECK(year.ca("one").asked.size() == 4);
-    CHECK(year.told(Kind::failed) == 1);
+    CHECK(year.told(Kind::failed).size() == 1);
     year.ca("one").up = true;
     year.pass(16s, 250ms);
     CHECK(year.serves());
     CHECK(year.ca("one").asked.size() == 5);
-    CHECK(year.told(Kind::recovered) == 1);
+    CHECK(year.told(Kind::recovered).size() == 1);
   }
 }
 
@@ -318,19 +243,19 @@ TEST_CASE("A CA that is down for weeks: the old certificate, louder and louder, 
   year.ca("one").up = false;
   year.pass(19 * day, 1h);
   CHECK(year.ends() == end);
-  CHECK(year.told(Kind::expiring) == 3);
-  CHECK(year.told(Kind::expired) == 0);
-  CHECK(year.told(Kind::failed) >= 1);
+  CHECK(year.told(Kind::expiring).size() == 3);
+  CHECK(year.told(Kind::expired).empty());
+  CHECK(year.told(Kind::failed).size() >= 1);
   year.pass(4 * day, 1h);
   CHECK(year.serves());  // it is past its end, and better than nothing
-  CHECK(year.told(Kind::expired) >= 3);
-  CHECK(year.told(Kind::expired) <= 4);
+  CHECK(year.told(Kind::expired).size() >= 3);
+  CHECK(year.told(Kind::expired).size() <= 4);
   CHECK(year.status().state == "expired");
   year.ca("one").up = true;
   year.pass(1h, 1min);
   CHECK(year.ends() > year.clock.wall() + 44 * day);
-  CHECK(year.told(Kind::recovered) == 1);
-  CHECK(year.told(Kind::renewed) == 1);
+  CHECK(year.told(Kind::recovered).size() == 1);
+  CHECK(year.told(Kind::renewed).size() == 1);
   // Nothing of it is left: the next renewal is at its usual time.
   const size_t events = year.events.size();
   year.pass(20 * day, 1h);
@@ -394,11 +319,11 @@ TEST_CASE("After max_reminders the fallback is served, and a later success recov
   CHECK(year.serves());
   year.pass(3 * day + 2h, 1h);
   CHECK_FALSE(year.serves());
-  CHECK(year.told(Kind::expired) == 4);
+  CHECK(year.told(Kind::expired).size() == 4);
   year.ca("one").failure.reset();
   year.pass(1h, 1min);
   CHECK(year.serves());
-  CHECK(year.told(Kind::recovered) == 1);
+  CHECK(year.told(Kind::recovered).size() == 1);
 }
 
 TEST_CASE("After months without power every name is renewed, those last in line too") {
@@ -432,7 +357,7 @@ TEST_CASE("A certificate that ended is told of once a day, whatever restarts hap
     for (int hour = 0; hour < 5 * 24; ++hour) {
       year.pass(1h, 10min);
       if (restarts && hour % 5 == 0) year.start();
-      if (hour % 24 == 12) days.emplace_back(year.told(Kind::expired), year.serves());
+      if (hour % 24 == 12) days.emplace_back(year.told(Kind::expired).size(), year.serves());
     }
     REQUIRE(days.size() == 5);
     for (size_t i = 0; i < 4; ++i) CHECK(days[i] == std::pair(i + 1, i < 3));
@@ -481,7 +406,7 @@ TEST_CASE("A 429 with Retry-After: not a request before it, whatever restarts ha
     year.pass(4 * day, 1h);
     CHECK(year.ca("one").asked.size() == 2);
     CHECK(year.ca("one").asked[1].replaces.empty());  // the certificate was another CA's
-    CHECK(year.told(Kind::failed) == 0);
+    CHECK(year.told(Kind::failed).empty());
   }
 }
 
@@ -505,7 +430,7 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   CHECK(about(1, 10min));
   CHECK(about(2, 100min));
   CHECK(about(3, 6h));
-  CHECK(year.told(Kind::failed) <= 2);
+  CHECK(year.told(Kind::failed).size() <= 2);
   // A restart in between goes on where it stood.
   year.start();
   CHECK(production.size() == 1);
@@ -515,8 +440,8 @@ TEST_CASE("A failed validation is rehearsed at staging, and production follows a
   REQUIRE(production.size() == 2);
   CHECK(production[1].when == staging.back().when);
   CHECK(year.serves());
-  CHECK(year.told(Kind::obtained) == 1);  // the rehearsal's was thrown away
-  CHECK(year.told(Kind::recovered) == 1);
+  CHECK(year.told(Kind::obtained).size() == 1);  // the rehearsal's was thrown away
+  CHECK(year.told(Kind::recovered).size() == 1);
 }
 
 TEST_CASE("A staging twin is bound to an account of its own, where it has one") {
@@ -661,8 +586,8 @@ TEST_CASE("Blocked only when every CA has refused, for a day, or until its setti
   CHECK(year.ca("one").asked.size() == 1);
   CHECK(year.ca("two").asked.size() == 1);
   CHECK(year.status().state == "blocked");
-  CHECK(year.told(Kind::blocked) == 1);
-  CHECK(year.told(Kind::failed) == 0);
+  CHECK(year.told(Kind::blocked).size() == 1);
+  CHECK(year.told(Kind::failed).empty());
   year.pass(20h, 10min);
   year.configure();
   year.start();
@@ -693,7 +618,7 @@ TEST_CASE("A spent budget: the order says until when it waits, and an expiring o
   for (int number = 0; number < 305; ++number)
     year.site("new" + std::to_string(number) + ".n" + std::to_string(number) + ".com");
   // An order of the shop's own that counts: the one before is another CA's, so it replaces nothing.
-  for (auto& files : year.storage.folders["certs/" + shop]) {
+  for (auto& files : year.memory.folders["certs/" + shop]) {
     auto& note = files["meta.json"];
     note.replace(note.find("\"one\""), 5, "\"old\"");
   }
@@ -820,7 +745,7 @@ TEST_CASE("A reload with another CA ends the wait for one that is down, spent or
     AuthorityBudget spent(true);
     for (int number = 0; number < 300; ++number)
       spent.ordered({"other" + std::to_string(number) + ".net"}, year.clock.wall());
-    year.storage.files["issuers/one/rate.json"] = spent.buckets.to_json();
+    year.memory.files["issuers/one/rate.json"] = spent.buckets.to_json();
     year.start();
     CHECK(one.asked.empty());
   }
@@ -839,7 +764,7 @@ TEST_CASE("An order left by a former process goes on at its own CA, not at the f
   Year year;
   year.use("one");
   year.use("two");
-  year.storage.files["orders/" + shop + "/order.json"] =
+  year.memory.files["orders/" + shop + "/order.json"] =
       R"({"version":1,"directory":"https://two.test/dir","names":["shop.example.com"],)"
       R"("created":"2026-01-01T00:00:00Z","order":"https://two.test/order/1"})";
   year.start();
@@ -971,7 +896,7 @@ TEST_CASE("In the last quarter every CA is asked in each round, and soon again")
   year.pass(20h, 1min);
   CHECK(year.ca("two").asked.size() >= 40);
   CHECK(year.ca("two").asked.size() <= year.ca("one").asked.size());
-  CHECK(year.told(Kind::expiring) >= 1);
+  CHECK(year.told(Kind::expiring).size() >= 1);
 }
 
 TEST_CASE("In the last quarter a CA that is down holds up nobody") {
