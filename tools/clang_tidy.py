@@ -2,8 +2,9 @@
 """Runs clang-tidy on every source file, newest rules first, within a budget of time.
 
 A file whose text, included files of ours, flags and rules were found clean before is not checked
-again: the proof is a file named by their hash under build/clang-tidy/clean. What the budget left
-out is named; the order changes with every commit, so that no file is left out for long.
+again: the proof is a file named by their hash in the user's cache folder, so that another checkout
+knows it too. What the budget left out is named; the order changes with every commit, so that no
+file is left out for long.
 
     tools/clang_tidy.py [--seconds N] [--jobs N] [FILE…]
 """
@@ -21,6 +22,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "clang-tidy"
+CLEAN = (pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") /
+         "gatehouse" / "clang-tidy")
 FOLDERS = ("base", "config", "tls", "http", "proxy", "acme", "admin", "app")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
@@ -48,7 +51,7 @@ def closure(path, seen):
 
 
 def fingerprint(name, command, version):
-    digest = hashlib.sha256((version + command).encode())
+    digest = hashlib.sha256((version + command.replace(str(ROOT), "")).encode())
     digest.update((ROOT / ".clang-tidy").read_bytes())
     for path in sorted(closure(ROOT / name, set())):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -82,10 +85,9 @@ def main():
                             text=True).stdout
     names = arguments.files or [n for n in commands if n.split("/")[0] in FOLDERS]
     names.sort(key=lambda n: hashlib.sha256((commit + n).encode()).digest())
-    clean = BUILD / "clean"
-    clean.mkdir(exist_ok=True)
+    CLEAN.mkdir(parents=True, exist_ok=True)
     prints = {n: fingerprint(n, commands.get(n, ""), version) for n in names}
-    due = [n for n in names if not (clean / prints[n]).exists()]
+    due = [n for n in names if not (CLEAN / prints[n]).exists()]
 
     failed, left_out = [], []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
@@ -96,7 +98,7 @@ def main():
                 failed.append(name)
                 print(outcome[1].strip() or f"{name}: clang-tidy could not read it", flush=True)
             else:
-                (clean / prints[name]).touch()
+                (CLEAN / prints[name]).touch()
     if left_out:
         print(f"clang-tidy: no time left for {', '.join(sorted(left_out))}")
     print(f"clang-tidy: {len(names)} files, {len(names) - len(due)} known clean, "
