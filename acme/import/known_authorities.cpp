@@ -69,7 +69,7 @@ std::string KnownAuthorities::name_of(const CaTrace& ca) {
   const std::string host = ca.directory.empty() ? ca.host : host_of_url(ca.directory);
   const bool sound = ca.directory.empty() || usable_url(ca.directory, "http://");
   if (host.empty() || !sound) return "unknown";
-  const std::string name = name_from(host);
+  std::string name = name_from(host);
   if (unknown_.size() < unknown_max) {
     auto& unknown = unknown_[name];
     if (unknown.directory.empty()) unknown.directory = ca.directory;
