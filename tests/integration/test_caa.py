@@ -99,7 +99,7 @@ def test_what_forbids_and_what_does_not(start, faults):
         assert text in error(program, name)
     for name in allowed:
         obtained(program, name)
-    assert sorted(name for name, _ in faults.ordered) == sorted(allowed)
+    assert sorted(order.names[0] for order in faults.placed) == sorted(allowed)
 
 
 def test_a_record_for_another_account_forbids_and_for_ours_allows(start, dns, faults):
@@ -116,7 +116,7 @@ def test_a_record_for_another_account_forbids_and_for_ours_allows(start, dns, fa
     program.stop()
     again = start("plain.test", "account.test", folder=folder)
     obtained(again, "account.test")
-    assert [name for name, _ in faults.ordered] == ["plain.test", "account.test"]
+    assert [order.names[0] for order in faults.placed] == ["plain.test", "account.test"]
 
 
 def test_records_that_cannot_be_read_forbid_nothing_and_are_warned_of_once(start):

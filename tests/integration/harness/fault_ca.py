@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Optional
+from urllib.parse import urlsplit
 
 from harness.services import ThreadingServer
 from harness.wait import until
@@ -23,6 +24,14 @@ class Signed(NamedTuple):
     path: str
     protected: dict
     payload: Optional[dict]  # None: POST-as-GET
+
+
+class Placed(NamedTuple):
+    """An order that the CA took, by the paths of its URLs."""
+    names: list
+    path: str
+    authorizations: list
+    finalize: str
 
 
 @dataclass
@@ -78,7 +87,8 @@ class FaultProxy:
         self.standing, self.planned, self.drop = Fault("pass"), [], False
         self.requests = []  # (when it came, method, path)
         self.signed = []
-        self.ordered = []  # (name, when the CA's answer had been sent back)
+        self.placed = []
+        self.invalid = set()  # paths of orders and authorizations that the CA called so
         self.endless_bytes = 0
         self.lock, self.released = threading.Lock(), threading.Event()
         proxy = self
@@ -143,7 +153,7 @@ class FaultProxy:
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length) if length else None
         self.requests.append((time.monotonic(), handler.command, handler.path))
-        signed = self.note_signed(handler.path, body)
+        self.note_signed(handler.path, body)
         fault = self.fault_for(handler)
         if fault.mode == "hang":
             self.released.wait(300)
@@ -152,8 +162,6 @@ class FaultProxy:
                 return
             fault = self.fault_for(handler)
         self.act(fault, handler, body)
-        if fault.mode == "pass" and handler.path.startswith("/order-plz"):
-            self.ordered += [(name, time.monotonic()) for name in identifiers(signed.payload)]
 
     def fault_for(self, handler):
         with self.lock:
@@ -210,6 +218,7 @@ class FaultProxy:
         response = connection.getresponse()
         status, fields, data = response.status, response.getheaders(), response.read()
         connection.close()
+        self.note_answer(handler.path, response, data)
         if fault.mode == "hold":
             self.released.wait(300)
         if fault.edit:
@@ -224,12 +233,20 @@ class FaultProxy:
 
     def note_signed(self, path, body):
         if not body:
-            return None
+            return
         jws = json.loads(body)
         payload = decoded(jws["payload"]) if jws["payload"] else None
-        signed = Signed(time.monotonic(), path, decoded(jws["protected"]), payload)
-        self.signed.append(signed)
-        return signed
+        self.signed.append(Signed(time.monotonic(), path, decoded(jws["protected"]), payload))
+
+    def note_answer(self, path, response, data):
+        if response.getheader("Content-Type", "").startswith("application/json"):
+            said = json.loads(data)
+            if said.get("status") == "invalid":
+                self.invalid.add(path)
+            if path.startswith("/order-plz") and response.status == 201:
+                location, *parts = (urlsplit(url).path for url in (
+                    response.getheader("Location"), *said["authorizations"], said["finalize"]))
+                self.placed.append(Placed(identifiers(said), location, parts[:-1], parts[-1]))
 
 
 def decoded(text):
