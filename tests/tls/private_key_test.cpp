@@ -38,6 +38,25 @@ TEST_CASE("every key type is generated, written as PKCS#8 and read back") {
   CHECK(EVP_PKEY_get_bits(PrivateKey::generate(KeyType::p384).value().native()) == 384);
 }
 
+TEST_CASE("a key is read whatever was read before it, also what was none") {
+  const std::vector<std::string> keys{PrivateKey::generate(config::KeyType::p256)->to_pem(),
+                                      PrivateKey::generate(config::KeyType::rsa2048)->to_pem(),
+                                      PrivateKey::generate(config::KeyType::p384)->to_pem()};
+  std::string damaged = keys.front();
+  damaged[damaged.size() / 2] ^= 1;
+  const std::vector<std::string> nonsense{damaged, keys[1].substr(0, keys[1].size() / 2),
+                                          "-----BEGIN PRIVATE KEY-----\n", ""};
+  for (const auto& before : keys)
+    for (const auto& after : keys)
+      for (const auto& between : nonsense) {
+        CHECK(PrivateKey::from_pem(before, "before")->to_pem() == before);
+        const auto none = PrivateKey::from_pem(between, "between");
+        CHECK((!none || none->to_pem() != before));
+        CHECK(PrivateKey::from_pem(after, "after")->to_pem() == after);
+        CHECK(ERR_peek_error() == 0);
+      }
+}
+
 TEST_CASE("two generated keys differ") {
   const auto one = PrivateKey::generate(config::KeyType::p256).value();
   const auto other = PrivateKey::generate(config::KeyType::p256).value();
