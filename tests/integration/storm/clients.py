@@ -282,7 +282,7 @@ class Sessions:
         slow = self.rng.random() < 0.1
         with self.http2_connection(polite=True, receive_buffer=4096 if slow else None) as client:
             session = Http2Session(client, self.rng, slow)
-            for _ in range(self.rng.choice([1, 2, 5, 20])):
+            for _ in range(self.rng.choice([1, 2, 5] if slow else [1, 2, 5, 20])):
                 record = self.record(fragile=client.fragile)
                 session.add(record, self.fields(record.plan))
             session.run()
