@@ -160,13 +160,16 @@ asio::awaitable<Answer> Ask::State::fetch(std::string of_url, std::string name,
   request.response_body_max = answer_bytes_max;
   auto response = co_await fetcher.fetch(std::move(request));
   const Answer answer = response ? meaning_of(response->status) : Answer::unknown;
-  if (answer == Answer::unknown && !failing)
+  // Of the URL in use only: another is tried before a reload.
+  const bool in_use = of_url == url;
+  if (answer == Answer::unknown && !(in_use && failing))
     base::log::warn(
         "on_demand.ask gives no answer ({}): no new name gets a certificate until it "
         "does, check {}",
         response ? fmt::format("status {}", response->status) : response.error().context, of_url);
-  if (answer != Answer::unknown && failing) base::log::info("on_demand.ask answers again");
-  failing = answer == Answer::unknown;
+  if (answer != Answer::unknown && in_use && failing)
+    base::log::info("on_demand.ask answers again");
+  if (in_use) failing = answer == Answer::unknown;
   co_return answer;
 }
 

@@ -25,10 +25,10 @@ struct Stage {
     }
     return done();
   }
-  /// `then`, but for the made-up name, which is denied.
   static bool made_up(const test::ScriptedRequest& request) {
     return request.target.find(".gatehouse-test.invalid") != std::string::npos;
   }
+  /// `status`, but for the made-up name, which is denied.
   test::ScriptedReply reply_to(const test::ScriptedRequest& request) const {
     test::ScriptedReply reply;
     reply.status = made_up(request) ? 404 : status;

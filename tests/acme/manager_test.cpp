@@ -461,6 +461,33 @@ TEST_CASE("Random names under an allowed glob meet the budget, and share one fal
   CHECK(world.at_once("s.good.example") == Given::fallback);
 }
 
+TEST_CASE("A trial of another ask without an answer does not silence the one in use") {
+  World world;
+  int status = 404;
+  test::ScriptedServer server(world.control, [&](const test::ScriptedRequest&) {
+    test::ScriptedReply reply;
+    reply.status = status;
+    return reply;
+  });
+  world.site("*", Mode::on_demand);
+  world.snapshot.on_demand.ask = server.url();
+  REQUIRE(world.configure());
+  auto next = world.snapshot;
+  next.on_demand.ask = "http://127.0.0.1:1/";
+  REQUIRE(test::await(world.control,
+                      world.manager->try_ask(std::make_shared<const config::Snapshot>(next))));
+  const Warnings warnings;
+  status = 503;
+  const auto answer = world.ask_for("a.example");
+  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  while (answer->times == 0 && std::chrono::steady_clock::now() < deadline) {
+    world.control.restart();
+    world.control.run_one_for(10ms);
+  }
+  REQUIRE(answer->times == 1);
+  CHECK_THAT(warnings.text(), Catch::Contains("status 503") && Catch::Contains(server.url()));
+}
+
 TEST_CASE("The budget's burst is 50 and it grows by 10 a minute") {
   World world;
   world.site("*", Mode::on_demand);
