@@ -50,14 +50,13 @@ class Decoder {
 
   /// Null if it is anything else, or damaged. The key is the caller's.
   EVP_PKEY* read(std::string_view pem) {
-    key_ = nullptr;
     auto data = reinterpret_cast<const unsigned char*>(pem.data());
     size_t length = pem.size();
-    if (context_ == nullptr || OSSL_DECODER_from_data(context_, &data, &length) != 1) {
-      EVP_PKEY_free(key_);
-      key_ = nullptr;
-    }
-    return std::exchange(key_, nullptr);
+    const bool whole = context_ != nullptr && OSSL_DECODER_from_data(context_, &data, &length) == 1;
+    EVP_PKEY* key = std::exchange(key_, nullptr);
+    if (whole) return key;
+    EVP_PKEY_free(key);
+    return nullptr;
   }
 
  private:
@@ -75,13 +74,13 @@ Result<PrivateKey> PrivateKey::generate(config::KeyType type) {
 }
 
 Result<PrivateKey> PrivateKey::from_pem(std::string_view pem, std::string_view source) {
-  thread_local Decoder decoder;
+  EVP_PKEY* stored_form = nullptr;
   if (pem.starts_with("-----BEGIN PRIVATE KEY-----")) {
-    EVP_PKEY* key = decoder.read(pem);
-    ERR_clear_error();
-    if (key) return PrivateKey(key);
+    thread_local Decoder decoder;
+    stored_form = decoder.read(pem);
   }
   ERR_clear_error();
+  if (stored_form) return PrivateKey(stored_form);
   const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   bool encrypted = false;
   EVP_PKEY* key = PEM_read_bio_PrivateKey(bio.get(), nullptr, refuse_passphrase, &encrypted);
