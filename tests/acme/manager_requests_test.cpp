@@ -91,7 +91,7 @@ struct World : ManagerStage {
   void start() {
     ManagerHooks hooks = ManagerStage::hooks();
     hooks.check = [this](const std::string&, const tls::CertificatePtr& one,
-                         const std::function<void(std::string)>& report) {
+                         const std::function<void(std::optional<std::string>)>& report) {
       asio::post(control,
                  [report, problem = problem_of ? problem_of(one) : ""] { report(problem); });
     };

@@ -46,19 +46,19 @@ def test_kill_9_at_random_moments_orders_no_name_twice(gatehouse, config, ca, fa
     print(f"seed {seed}, {KILLS} kills")
     chance = random.Random(seed)
     trusted_get(config, "www.kill-0.test", root)
-    known = ["www.kill-0.test"]
+    known, kills = ["www.kill-0.test"], []
     for i in range(KILLS):
         # Each name of a domain of its own: kills, not rate limits, are what this tests.
         known.append(f"www.kill-{i + 1}.test")
         handshake = PausedHandshake(config.https, known[-1], trusting_anything())
         time.sleep(chance.random() * 0.12 * SLOW)
         program.kill()
-        killed = time.monotonic()
+        kills.append(time.monotonic())
         handshake.close()
         if i % 40 == 39 or i == KILLS - 1:
             forget_rates(program)
         program.start()
-        assert time.monotonic() - killed < within(1.5), "a restart waits for nothing"
+        assert time.monotonic() - kills[-1] < within(1.5), "a restart waits for nothing"
     for name in known:
         until(lambda: is_active(program, config, name, root), f"{name} after the kills", 30)
     assert len(accounts(program)) == 1
@@ -70,6 +70,11 @@ def test_kill_9_at_random_moments_orders_no_name_twice(gatehouse, config, ca, fa
     print(f"{len(faults.placed)} orders for {len(known)} names: "
           f"{len(faults.placed) - len(begun)} never begun, {len(begun) - len(wanted)} given up")
     assert sorted(o.names for o in wanted) == sorted([name] for name in known)
+    # And only after a kill is a name ordered once more.
+    for name in known:
+        orders = sorted(o for o in faults.placed if o.names == [name])
+        for one, more in zip(orders, orders[1:]):
+            assert any(one.at < kill < more.at for kill in kills), f"{name}: two without a kill"
 
 
 def is_active(program, config, name, root):

@@ -27,7 +27,8 @@ class Signed(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An order that the CA took, by the paths of its URLs."""
+    """An order that the CA took, by when its request came and the paths of its URLs."""
+    at: float
     names: list
     path: str
     authorizations: list
@@ -152,7 +153,8 @@ class FaultProxy:
     def handle(self, handler):
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length) if length else None
-        self.requests.append((time.monotonic(), handler.command, handler.path))
+        handler.came = time.monotonic()
+        self.requests.append((handler.came, handler.command, handler.path))
         self.note_signed(handler.path, body)
         fault = self.fault_for(handler)
         if fault.mode == "hang":
@@ -218,7 +220,7 @@ class FaultProxy:
         response = connection.getresponse()
         status, fields, data = response.status, response.getheaders(), response.read()
         connection.close()
-        self.note_answer(handler.path, response, data)
+        self.note_answer(handler, response, data)
         if fault.mode == "hold":
             self.released.wait(300)
         if fault.edit:
@@ -238,15 +240,16 @@ class FaultProxy:
         payload = decoded(jws["payload"]) if jws["payload"] else None
         self.signed.append(Signed(time.monotonic(), path, decoded(jws["protected"]), payload))
 
-    def note_answer(self, path, response, data):
+    def note_answer(self, handler, response, data):
         if response.getheader("Content-Type", "").startswith("application/json"):
             said = json.loads(data)
             if said.get("status") == "invalid":
-                self.invalid.add(path)
-            if path.startswith("/order-plz") and response.status == 201:
+                self.invalid.add(handler.path)
+            if handler.path.startswith("/order-plz") and response.status == 201:
                 location, *parts = (urlsplit(url).path for url in (
                     response.getheader("Location"), *said["authorizations"], said["finalize"]))
-                self.placed.append(Placed(identifiers(said), location, parts[:-1], parts[-1]))
+                self.placed.append(Placed(handler.came, identifiers(said), location, parts[:-1],
+                                          parts[-1]))
 
 
 def decoded(text):
